@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/core/uring_loop.h"
+
+#include <array>
+#include <cassert>
+#include <cerrno>
+
+namespace vmm {
+namespace {
+
+constexpr unsigned kEntries = 256;
+
+// What an entry is for. A completion pointer is at least 8-byte aligned, so its low bit is free to mark a watch.
+constexpr uint64_t kIgnored = 0;
+constexpr uint64_t watch_tag(uint64_t id) { return id << 1 | 1; }
+
+}  // namespace
+
+Result<std::unique_ptr<EventLoop>> UringLoop::create(EventFd wake) {
+  std::unique_ptr<UringLoop> loop{new UringLoop{std::move(wake)}};
+  if (const int error = ::io_uring_queue_init(kEntries, &loop->ring_, 0); error < 0) {
+    loop->ring_.ring_fd = -1;
+    return fail(-error, "create an io_uring");
+  }
+  return loop;
+}
+
+UringLoop::~UringLoop() {
+  if (ring_.ring_fd >= 0) ::io_uring_queue_exit(&ring_);
+}
+
+io_uring_sqe* UringLoop::next_entry() {
+  auto* entry = ::io_uring_get_sqe(&ring_);
+  while (entry == nullptr) {  // the ring is full of entries of this turn
+    ::io_uring_submit(&ring_);
+    entry = ::io_uring_get_sqe(&ring_);
+  }
+  return entry;
+}
+
+EventLoop::Watch UringLoop::watch(int fd, uint32_t events, Handler handler) {
+  const uint64_t id = next_id_++;
+  const auto added = watched_.emplace(id, Watched{fd, events, std::make_shared<Handler>(std::move(handler))});
+  poll(id, added.first->second);
+  return Watch{*this, id};
+}
+
+// One-shot polls, armed again after the handler ran, are level-triggered: a multishot poll reports only edges,
+// and a handler that left data behind would wait for ever.
+void UringLoop::poll(uint64_t id, const Watched& watched) {
+  auto* entry = next_entry();
+  ::io_uring_prep_poll_add(entry, watched.fd, watched.events);
+  ::io_uring_sqe_set_data64(entry, watch_tag(id));
+}
+
+void UringLoop::unwatch(uint64_t id) {
+  if (watched_.erase(id) == 0) return;
+  auto* entry = next_entry();
+  ::io_uring_prep_poll_remove(entry, watch_tag(id));
+  ::io_uring_sqe_set_data64(entry, kIgnored);
+  // The poll holds the file open: the owner is about to close the descriptor, and must find it closed.
+  ::io_uring_submit(&ring_);
+}
+
+void UringLoop::submit(const FileOp& op, IoCompletion& completion) {
+  auto* entry = next_entry();
+  const auto count = static_cast<unsigned>(op.buffers.size());
+  switch (op.kind) {
+    case FileOp::Kind::readv:
+      ::io_uring_prep_readv(entry, op.fd, op.buffers.data(), count, op.offset);
+      break;
+    case FileOp::Kind::writev:
+      ::io_uring_prep_writev(entry, op.fd, op.buffers.data(), count, op.offset);
+      break;
+    case FileOp::Kind::fdatasync:
+      ::io_uring_prep_fsync(entry, op.fd, IORING_FSYNC_DATASYNC);
+      break;
+    case FileOp::Kind::fallocate:
+      ::io_uring_prep_fallocate(entry, op.fd, op.mode, static_cast<off_t>(op.offset),
+                                static_cast<off_t>(op.length));
+      break;
+  }
+  const auto tag = reinterpret_cast<uint64_t>(&completion);
+  assert((tag & 1) == 0 && tag != kIgnored);
+  ::io_uring_sqe_set_data64(entry, tag);
+}
+
+void UringLoop::turn() {
+  ::io_uring_submit_and_wait(&ring_, 1);
+  // Taken out before any is handled: a handler may submit, which must not see a half-consumed ring.
+  std::array<io_uring_cqe*, 64> ready;
+  std::array<std::pair<uint64_t, int32_t>, 64> due;
+  const unsigned count = ::io_uring_peek_batch_cqe(&ring_, ready.data(), ready.size());
+  for (unsigned i = 0; i < count; ++i) due[i] = {ready[i]->user_data, ready[i]->res};
+  ::io_uring_cq_advance(&ring_, count);
+  for (unsigned i = 0; i < count; ++i) dispatch(due[i].first, due[i].second);
+}
+
+void UringLoop::dispatch(uint64_t tag, int32_t result) {
+  if (tag == kIgnored) return;
+  if ((tag & 1) == 0) {
+    reinterpret_cast<IoCompletion*>(tag)->complete(result);
+    return;
+  }
+  const uint64_t id = tag >> 1;
+  const auto found = watched_.find(id);
+  if (found == watched_.end()) return;  // ended while this event was on its way
+  if (result >= 0) {
+    const auto handler = found->second.handler;
+    (*handler)(static_cast<uint32_t>(result));
+  } else if (result != -EINTR && result != -ECANCELED && result != -EAGAIN) {
+    return;  // a descriptor that cannot be polled is never ready
+  }
+  const auto still = watched_.find(id);  // unless its handler ended it
+  if (still != watched_.end()) poll(id, still->second);
+}
+
+}  // namespace vmm
