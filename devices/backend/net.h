@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a network device talks to: Ethernet frames, each behind the 12-byte virtio_net_hdr_v1 of <linux/virtio_net.h>
+// as a tap with IFF_VNET_HDR carries it. Everything runs on the loop's thread.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "vmm/core/event_loop.h"
+#include "vmm/core/result.h"
+
+namespace vmm::backend {
+
+class Net {
+ public:
+  virtual ~Net() = default;
+
+  // Offloads, as <linux/if_tun.h> TUN_F_* bits: what this backend can take from the guest and give to it.
+  [[nodiscard]] virtual uint32_t offloads() const = 0;
+  // What the driver accepts in received frames (a subset of offloads()). Called at start.
+  virtual void set_offloads(uint32_t accepted) = 0;
+
+  // Sends header and frame. A frame that cannot be sent now is dropped: Ethernet promises nothing. 0 or -errno.
+  virtual int send(std::span<const iovec> frame) = 0;
+  // Receives into the buffers: bytes, header included; -EAGAIN when nothing waits; another -errno.
+  virtual int receive(std::span<const iovec> into) = 0;
+
+  // `readable` is called when receive() may have something, while enabled. Level-triggered.
+  virtual Result<void> start(EventLoop& loop, std::function<void()> readable) = 0;
+  virtual void want_receive(bool wanted) = 0;  // off while the driver has no buffers
+  virtual void stop() = 0;
+
+  // Carrier; `changed` is called when it changes.
+  [[nodiscard]] virtual bool link_up() const = 0;
+  virtual void set_link_changed(std::function<void(bool up)> changed) = 0;
+};
+
+}  // namespace vmm::backend
