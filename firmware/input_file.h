@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file that is loaded into the guest: its size is taken once, and reads are exact, so that a file that
+// shrinks while it is read is an error and not a signal or a hang.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "vmm/core/fd.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/result.h"
+
+namespace vmm::firmware {
+
+class InputFile {
+ public:
+  // A regular file of at least one byte. `what` names its part in errors: "kernel", "initrd".
+  static Result<InputFile> open(const std::string& path, std::string_view what);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] uint64_t size() const { return size_; }
+
+  // Exactly the bytes at `offset`, which must lie inside the file.
+  Result<void> read(uint64_t offset, std::span<std::byte> to) const;
+  // The same, straight into guest memory.
+  Result<void> read(uint64_t offset, const GuestSlice& to) const;
+
+ private:
+  InputFile(std::string path, Fd fd, uint64_t size)
+      : path_(std::move(path)), fd_(std::move(fd)), size_(size) {}
+  Result<void> read(uint64_t offset, std::byte* to, uint64_t length) const;
+
+  std::string path_;
+  Fd fd_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace vmm::firmware
