@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CPUID a guest sees: what KVM supports, with the topology of this machine, the frequencies that spare the
+// guest its calibration loops, and the user's feature mask. Pure functions on the table.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "vmm/core/result.h"
+
+namespace vmm::kvm {
+
+using CpuidTable = std::vector<kvm_cpuid_entry2>;
+
+struct CpuidOptions {
+  uint32_t cpus = 1;         // one socket of this many single-threaded cores
+  uint32_t tsc_khz = 0;      // 0: unknown
+  bool tsc_deadline = true;  // KVM_CAP_TSC_DEADLINE_TIMER
+};
+
+// "host", or "host" with features taken away or put back: "host,-avx512f,+x2apic". Names as /proc/cpuinfo has them.
+// Fails on a name that is not known, and on a feature added that `supported` does not have.
+Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model);
+
+// The table of the machine; the same for all vCPUs but for what for_vcpu() sets.
+[[nodiscard]] CpuidTable shape_cpuid(CpuidTable table, const CpuidOptions& options);
+
+// The table with `apic_id` in every leaf that tells it.
+[[nodiscard]] CpuidTable for_vcpu(const CpuidTable& table, uint32_t apic_id);
+
+}  // namespace vmm::kvm

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One vCPU. Everything but kick() belongs to the thread that runs it.
+#pragma once
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include <cstdint>
+#include <span>
+
+#include "vmm/core/boot_state.h"
+#include "vmm/core/fd.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/result.h"
+#include "vmm/kvm/exit.h"
+
+namespace vmm::kvm {
+
+// Where a vCPU is, for a person.
+struct Position {
+  uint64_t rip = 0;
+  uint64_t cr0 = 0;
+  uint64_t cr3 = 0;
+  uint64_t cr4 = 0;
+  uint64_t rflags = 0;
+  uint16_t cs = 0;
+  uint64_t cs_base = 0;
+  bool halted = false;
+};
+
+class Vcpu {
+ public:
+  Vcpu(Vcpu&&) noexcept = default;
+  Vcpu& operator=(Vcpu&&) noexcept = default;
+
+  Result<void> set_cpuid(std::span<const kvm_cpuid_entry2> entries);
+  // Power-on state of every vCPU beyond KVM's own: local APIC pins, memory types.
+  Result<void> set_power_on_state();
+  Result<void> set_boot_state(const BootState& boot);
+
+  // Runs the guest until it needs us. A read's span must be filled before the next run.
+  [[nodiscard]] Exit run();
+
+  // Completes the exit in hand without running guest code, so that registers are consistent.
+  void finish_exit();
+
+  [[nodiscard]] Result<Position> position() const;
+
+  // KVM's counters of this vCPU; empty where the host has none.
+  [[nodiscard]] Fd stats_fd() const;
+
+  [[nodiscard]] uint32_t index() const { return index_; }
+  // Any thread: makes run() return Interrupted, now or at its next call. `thread` is the one that runs this vCPU.
+  void kick(pthread_t thread);
+  void clear_kick();
+
+  // The signal that kicks, with a handler that does nothing. Once, before vCPU threads start.
+  static void install_kick_signal();
+
+ private:
+  friend class Vm;
+  Vcpu(uint32_t index, Fd fd, Mapping run) : index_(index), fd_(std::move(fd)), run_area_(std::move(run)) {}
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] kvm_run* area() const { return reinterpret_cast<kvm_run*>(run_area_.data()); }
+  Exit decode() const;
+
+  uint32_t index_;
+  Fd fd_;
+  Mapping run_area_;
+};
+
+}  // namespace vmm::kvm

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One virtual machine as KVM knows it: memory slots, the in-kernel interrupt controllers, and the wires to them.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "vmm/core/fd.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/core/interrupt.h"
+#include "vmm/core/result.h"
+#include "vmm/core/types.h"
+#include "vmm/kvm/system.h"
+#include "vmm/kvm/vcpu.h"
+
+namespace vmm::kvm {
+
+class Vm final : public MsiSink, public DoorbellSink {
+ public:
+  struct Options {
+    bool pit = false;  // the i8254; Linux with a TSC-deadline timer or kvm-clock does without
+  };
+  // A VM with local APICs, I/O APIC and PIC in the kernel and `memory` as its RAM, which must outlive it.
+  static Result<std::unique_ptr<Vm>> create(const System& system, const GuestMemory& memory, Options options);
+
+  Result<Vcpu> create_vcpu(uint32_t index);
+
+  enum class Trigger : uint8_t { edge, level };
+  // An input of the I/O APIC (and, below 16, of the PIC). Edge inputs are pulsed through an irqfd.
+  Result<std::unique_ptr<IrqLine>> create_line(Gsi gsi, Trigger trigger);
+
+  Result<std::unique_ptr<MsiVector>> create_vector() override;
+
+  Result<void> bind(const DoorbellAddress& address, int event_fd) override;
+  void unbind(const DoorbellAddress& address, int event_fd) override;
+
+  [[nodiscard]] Fd stats_fd() const;
+
+ private:
+  friend class MsiRoute;
+  explicit Vm(const System& system, Fd fd) : system_(system), fd_(std::move(fd)) {}
+  Result<void> ioeventfd(const DoorbellAddress& address, int event_fd, uint32_t flags);
+  Result<void> irqfd(Gsi gsi, int event_fd, uint32_t flags);
+
+  Result<void> set_route(Gsi gsi, const MsiMessage& message);  // a table unchanged is not sent
+  Result<void> send_routes();
+
+  const System& system_;
+  Fd fd_;
+  std::mutex routes_mutex_;
+  std::vector<kvm_irq_routing_entry> routes_;  // guarded by routes_mutex_
+  uint32_t next_gsi_;                          // guarded by routes_mutex_
+};
+
+}  // namespace vmm::kvm
