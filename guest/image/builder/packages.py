@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files out of Debian packages, downloaded by apt and unpacked, never installed."""
+
+import os
+import re
+import tempfile
+
+from . import cache
+from .report import BuildError, run
+
+
+_records = {}
+
+
+def _record(package):
+    if package not in _records:
+        _records[package] = run(["apt-cache", "show", "--no-all-versions", package],
+                                what=f"look up the package {package}",
+                                remedy="apt does not know it: run `apt-get update`, or tools/setup")
+    return _records[package]
+
+
+def field(package, name):
+    found = re.search(rf"^{name}: (.*)$", _record(package), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def version(package):
+    return field(package, "Version")
+
+
+def unpack(package, to, report):
+    """Unpacks the candidate version into the folder `to`. The download is kept in the cache."""
+    store = cache.Store("packages")
+    kept = store.path / f"{package}_{version(package).replace(':', '%3a')}.deb"
+    with store.lock(package):
+        if not kept.exists():
+            size = int(field(package, "Size") or 0)
+            report.step(f"downloading {package} {version(package)} ({size / 1e6:.1f} MB)")
+            with tempfile.TemporaryDirectory(prefix=".get-", dir=store.path) as folder:
+                # apt drops to the user _apt for downloads; it must be able to write here, or it warns.
+                os.chmod(folder, 0o777)
+                run(["apt-get", "download", f"{package}={version(package)}"], cwd=folder, what=f"download {package}",
+                    remedy="is there a network? are apt's lists fresh? (apt-get update)")
+                files = [name for name in os.listdir(folder) if name.endswith(".deb")]
+                if len(files) != 1:
+                    raise BuildError(f"download {package}: apt-get left {len(files)} packages instead of one")
+                for old in store.path.glob(f"{package}_*.deb"):
+                    old.unlink()
+                os.replace(os.path.join(folder, files[0]), kept)
+    to.mkdir(parents=True, exist_ok=True)
+    run(["dpkg", "-x", str(kept), str(to)], what=f"unpack {kept.name}")
+    return to
