@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Split virtqueue, device side (virtio 1.2, 2.7). The one place where descriptors are read and judged: a device
-// sees chains that are inside guest RAM, bounded, and in flight once. A driver that breaks the rules breaks its
-// queue for good (until reset): pop() goes on returning the fault.
+// Split virtqueue, device side (virtio 1.2, 2.7). The one place where descriptors are read and judged: a
+// device sees chains that are inside guest RAM, bounded, and in flight once. A driver that breaks the rules
+// breaks its queue for good (until reset): pop() goes on returning the fault.
 //
 // Missing: packed ring (2.8), IN_ORDER.
 #pragma once
 
-#include <sys/uio.h>
-
-#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
 #include <vector>
 
+#include "devices/virtio/chain.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
 #include "vmm/core/types.h"
@@ -24,49 +21,18 @@ namespace vmm::virtio {
 
 // What a driver can do wrong with a ring.
 enum class QueueFault : uint8_t {
-  ring_outside_memory,     // a part of the ring is not RAM, or is misaligned
-  too_many_available,      // avail.idx ran ahead by more than the queue's size
-  head_out_of_range,       // avail ring names a descriptor >= size
-  head_in_flight,          // the same head again before it was used
-  next_out_of_range,       // a chained descriptor >= size of its table
-  chain_too_long,          // more descriptors than the queue has (a loop, or a lying indirect table)
-  buffer_outside_memory,   // a buffer is not wholly RAM of one region
-  length_overflow,         // a chain of more than 2^32 - 1 bytes
+  ring_outside_memory,       // a part of the ring is not RAM, or is misaligned
+  too_many_available,        // avail.idx ran ahead by more than the queue's size
+  head_out_of_range,         // avail ring names a descriptor >= size
+  head_in_flight,            // the same head again before it was used
+  next_out_of_range,         // a chained descriptor >= size of its table
+  chain_too_long,            // more descriptors than the queue has (a loop, or a lying indirect table)
+  buffer_outside_memory,     // a buffer is not wholly RAM of one region
+  length_overflow,           // a chain of more than 2^32 - 1 bytes
   writable_before_readable,  // a device-readable buffer after a device-writable one (2.7.4.2)
-  bad_indirect,            // nested, with NEXT, length not a multiple of 16 or zero, or not negotiated
+  bad_indirect,              // nested, with NEXT, length not a multiple of 16 or zero, or not negotiated
 };
 [[nodiscard]] std::string_view to_string(QueueFault fault);
-
-// One request: buffers copied out of the ring and checked. The owner completes it exactly once.
-class Chain {
- public:
-  Chain(Chain&&) noexcept = default;
-  Chain& operator=(Chain&&) noexcept = default;
-  Chain(const Chain&) = delete;
-  Chain& operator=(const Chain&) = delete;
-
-  [[nodiscard]] uint16_t head() const { return head_; }
-  [[nodiscard]] size_t readable_size() const { return readable_size_; }  // bytes the driver gave to read
-  [[nodiscard]] size_t writable_size() const { return writable_size_; }  // bytes the driver gave to fill
-
-  // Copies from the readable part, or into the writable part, at a byte offset across buffer borders. False, and
-  // nothing is copied, if the part is shorter than that.
-  [[nodiscard]] bool copy_in(size_t offset, std::span<std::byte> to) const;
-  [[nodiscard]] bool copy_out(size_t offset, std::span<const std::byte> from) const;
-
-  // Appends host vectors for `length` bytes from `offset` of the readable or writable part; false if too short.
-  [[nodiscard]] bool readable_iov(size_t offset, size_t length, std::vector<iovec>& to) const;
-  [[nodiscard]] bool writable_iov(size_t offset, size_t length, std::vector<iovec>& to) const;
-
- private:
-  friend class Queue;
-  Chain() = default;
-  uint16_t head_ = 0;
-  size_t readable_count_ = 0;         // the first so many of buffers_ are readable, the rest writable
-  std::vector<GuestSlice> buffers_;
-  size_t readable_size_ = 0;
-  size_t writable_size_ = 0;
-};
 
 // What a driver configured, frozen at activation.
 struct QueueConfig {
@@ -90,7 +56,8 @@ class Queue {
   // The next chain; none when the driver has added nothing; or a broken driver, from then on.
   tl::expected<std::optional<Chain>, QueueFault> pop();
 
-  // Gives a chain back with `written` bytes in its writable part. Visible to the driver at once; no notification.
+  // Gives a chain back with `written` bytes in its writable part. Visible to the driver at once; no
+  // notification.
   void complete(Chain chain, uint32_t written);
 
   // True if the driver wants to be told of what was completed since the last call (2.7.7.2).
@@ -102,8 +69,26 @@ class Queue {
   [[nodiscard]] bool enable_doorbell();
 
  private:
+  [[nodiscard]] tl::expected<Chain, QueueFault> walk(uint16_t head);
+  [[nodiscard]] std::optional<QueueFault> add_buffer(Chain& chain, uint64_t address, uint32_t length,
+                                                     bool writable) const;
+  [[nodiscard]] uint16_t available_index() const;
+
   const GuestMemory* memory_ = nullptr;
   uint16_t size_ = 0;
+  bool event_index_ = false;
+  bool indirect_ = false;
+  GuestSlice descriptors_;
+  GuestSlice available_;
+  GuestSlice used_;
+
+  // Our own copies: the guest may scribble over the ring, never over these.
+  uint16_t next_available_ = 0;
+  uint16_t next_used_ = 0;
+  uint16_t notified_used_ = 0;   // next_used_ when should_notify() was last asked
+  std::vector<bool> in_flight_;  // by head
+  std::optional<QueueFault> fault_;
+  std::vector<std::vector<GuestSlice>> spare_;  // buffer lists of completed chains, to be filled again
 };
 
 }  // namespace vmm::virtio
