@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The parts every device on the bus has: a type-0 configuration space whose command register and BARs take
+// effect, an INTx pin and MSI-X. A device owns one, adds its BARs and capabilities to it, and calls
+// power_on().
+//
+// Specification: PCI Local Bus 3.0, chapter 6.
+// Missing: I/O BARs, expansion ROM, power management, MSI (without X), multi-function devices.
+// Ignored: the bus-master bit (a device here reaches RAM only through queues its driver gave it).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "devices/pci/bar_space.h"
+#include "devices/pci/config_space.h"
+#include "devices/pci/function.h"
+#include "devices/pci/intx.h"
+#include "devices/pci/msix.h"
+#include "vmm/core/result.h"
+
+namespace vmm::pci {
+
+// A place on the bus for one device (root_bus.h hands them out).
+struct Slot {
+  uint8_t device = 0;  // 1..31
+  BarSpace& bars;
+  IntxWire& wire;
+};
+
+class Endpoint final : public Function {
+ public:
+  enum class Width : uint8_t { bits32, bits64 };
+  struct MsixPlace {
+    uint8_t bar = 0;
+    uint32_t table = 0;         // offset in the BAR, a multiple of 8
+    uint32_t pending_bits = 0;  // the same
+  };
+
+  // `name` is for the log and the statistics.
+  Endpoint(std::string name, const Slot& slot, const Identity& identity);
+
+  // Set-up, before power_on(). A 64-bit BAR takes the registers `index` and `index + 1`. `size` as in
+  // BarRegion.
+  Result<void> add_memory_bar(uint8_t index, Width width, uint64_t size, IoHandler& handler);
+  uint16_t add_capability(uint8_t id, std::span<const std::byte> body,
+                          std::span<const std::byte> writable = {}) {
+    return config_.add_capability(id, body, writable);
+  }
+  void add_msix(Msix& msix, const MsixPlace& place);
+  // Assigns the BARs and switches memory decoding on, as a firmware leaves a device. The state of now is what
+  // reset() returns to.
+  void power_on();
+
+  [[nodiscard]] BarRegion& bar(uint8_t index);
+  [[nodiscard]] IntxPin& intx() { return intx_; }
+
+  void read_config(uint16_t offset, std::span<std::byte> out) override;
+  void write_config(uint16_t offset, std::span<const std::byte> in) override;
+  void reset() override;
+
+ private:
+  static constexpr uint8_t kBars = 6;
+  struct Bar {
+    Width width = Width::bits32;
+    Gpa power_on;
+    std::unique_ptr<BarRegion> region;  // none: not implemented, or the upper half of a 64-bit BAR
+  };
+  // With mutex_ held: makes the world agree with the registers.
+  void apply(BarRegion::Refusal refusal);
+  void apply_bar(uint8_t index, BarRegion::Refusal refusal);
+
+  const std::string name_;
+  BarSpace& bar_space_;
+  IntxPin intx_;
+  Msix* msix_ = nullptr;
+  uint16_t msix_capability_ = 0;
+  std::array<Bar, kBars> bars_;
+  mutable std::mutex mutex_;  // guards config_
+  ConfigSpace config_;
+  ConfigSpace power_on_;  // fixed by power_on()
+};
+
+}  // namespace vmm::pci
