@@ -29,6 +29,9 @@ class Driver {
   // The driver broke the rules: sets DEVICE_NEEDS_RESET (2.1.1), logs once, rings no doorbell any more. The device
   // must stop touching its queues; it is stopped and started again when the driver resets it.
   virtual void needs_reset(std::string_view why) = 0;
+  // Calls Device::handle_queue(queue) in a later turn of the loop: for a device that has worked off its share of a
+  // turn, so that a busy driver does not keep the loop from its other work.
+  virtual void handle_again(uint16_t queue) = 0;
 };
 
 class Device {

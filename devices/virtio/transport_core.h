@@ -125,9 +125,11 @@ class TransportCore final : private Driver {
                 std::vector<EventFd> doorbells);
   [[nodiscard]] State power_on_state() const;
   [[nodiscard]] const QueueState* selected() const;  // with the mutex held
-  [[nodiscard]] QueueState* writable();              // the same; none if its registers are frozen
+  [[nodiscard]] QueueState* changeable();            // the same; none from DRIVER_OK on
   [[nodiscard]] bool features_acceptable() const;
   [[nodiscard]] std::string_view activate();  // with the mutex held; what is wrong, if anything
+
+  void complain(std::string_view what);
 
   // On the loop's thread.
   void start_device(uint64_t features);
@@ -135,6 +137,7 @@ class TransportCore final : private Driver {
   void notify_used(uint16_t queue) override;
   void notify_config() override;
   void needs_reset(std::string_view why) override;
+  void handle_again(uint16_t queue) override;
 
   Device& device_;
   const GuestMemory& memory_;
@@ -150,9 +153,9 @@ class TransportCore final : private Driver {
   bool device_stopped_ = false;    // guarded by mutex_; the loop is done with the queues
   std::atomic<uint32_t> config_generation_{0};
 
-  // Belongs to whoever resets while idle, to the loop while running.
-  std::vector<Queue> queues_;
-  std::vector<EventLoop::Watch> watches_;
+  std::vector<Queue> queues_;  // the loop's while running; with the mutex held, whoever starts or resets
+  std::vector<EventLoop::Watch> watches_;  // the loop's
+  bool broken_ = false;                    // the loop's; the device said needs_reset
   LogLimit complaints_{8};
 };
 

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/transport_core.h"
+
+#include <linux/virtio_config.h>
+#include <sys/epoll.h>
+
+#include <bit>
+#include <cassert>
+#include <utility>
+
+#include "devices/virtio/ring_layout.h"
+
+namespace vmm::virtio {
+namespace {
+
+// What a driver may set (2.1). NEEDS_RESET is ours: a driver that writes back what it read neither sets nor
+// clears it.
+constexpr unsigned kDriverBits = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+                                 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FEATURES_OK |
+                                 VIRTIO_CONFIG_S_FAILED;
+constexpr unsigned kFound = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
+
+constexpr uint64_t kTransportFeatures = kFeatureVersion1 | kFeatureIndirect | kFeatureEventIndex;
+
+uint32_t window_of(uint64_t bits, uint32_t window) {
+  return window < 2 ? static_cast<uint32_t>(bits >> (32 * window)) : 0;
+}
+
+void set_half(uint64_t& value, Half half, uint32_t bits) {
+  const unsigned shift = half == Half::low ? 0 : 32;
+  value = (value & ~(0xFFFF'FFFFULL << shift)) | uint64_t{bits} << shift;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TransportCore>> TransportCore::create(Device& device, const GuestMemory& memory,
+                                                             TransportInterrupts& interrupts) {
+  std::vector<EventFd> doorbells;
+  for ([[maybe_unused]] const uint16_t size : device.queue_sizes()) {
+    assert(std::has_single_bit(size));
+    VMM_TRY_ASSIGN(auto doorbell, EventFd::create());
+    doorbells.push_back(std::move(doorbell));
+  }
+  return std::unique_ptr<TransportCore>{new TransportCore{device, memory, interrupts, std::move(doorbells)}};
+}
+
+TransportCore::TransportCore(Device& device, const GuestMemory& memory, TransportInterrupts& interrupts,
+                             std::vector<EventFd> doorbells)
+    : device_(device),
+      memory_(memory),
+      interrupts_(interrupts),
+      max_sizes_(device.queue_sizes().begin(), device.queue_sizes().end()),
+      offered_(device.features() | kTransportFeatures),
+      doorbells_(std::move(doorbells)),
+      state_(power_on_state()) {}
+
+TransportCore::~TransportCore() {
+  assert(phase_ == Phase::idle);
+}
+
+TransportCore::State TransportCore::power_on_state() const {
+  State state;
+  for (const uint16_t size : max_sizes_) state.queues.push_back({.size = size});
+  return state;
+}
+
+uint8_t TransportCore::status() const {
+  const std::lock_guard lock{mutex_};
+  return state_.status;
+}
+
+void TransportCore::set_status(uint8_t value) {
+  if (value == 0) return reset();
+  std::string_view fault;
+  {
+    const std::lock_guard lock{mutex_};
+    const unsigned before = state_.status & kDriverBits;
+    const unsigned wanted = value & kDriverBits;
+    if (phase_ == Phase::resetting) return;
+    if ((before & ~wanted) != 0) return complain("status write ignored: it takes a bit back");
+
+    unsigned added = wanted & ~before;
+    const bool found = (wanted & kFound) == kFound;
+    if ((added & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !(found && features_acceptable())) {
+      complain("FEATURES_OK refused: features that were not offered, or no VERSION_1");
+      added &= ~unsigned{VIRTIO_CONFIG_S_FEATURES_OK};
+    }
+    const unsigned ready = (before | added) & (VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_FAILED);
+    if ((added & VIRTIO_CONFIG_S_DRIVER_OK) != 0 && ready != VIRTIO_CONFIG_S_FEATURES_OK) {
+      complain("DRIVER_OK refused: no FEATURES_OK, or FAILED");
+      added &= ~unsigned{VIRTIO_CONFIG_S_DRIVER_OK};
+    }
+
+    state_.status = static_cast<uint8_t>(state_.status | added);
+    if ((added & VIRTIO_CONFIG_S_DRIVER_OK) != 0) fault = activate();
+    if (!fault.empty()) state_.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+    if ((added & VIRTIO_CONFIG_S_FAILED) != 0 && phase_ == Phase::running) {
+      device_.loop().post([this] { watches_.clear(); });
+    }
+  }
+  if (!fault.empty()) {
+    complain(fmt::format("{}, device needs reset", fault));
+    interrupts_.raise_config();
+  }
+}
+
+bool TransportCore::features_acceptable() const {
+  return (state_.driver_features & ~offered_) == 0 && (state_.driver_features & kFeatureVersion1) != 0;
+}
+
+std::string_view TransportCore::activate() {
+  std::vector<Queue> queues(state_.queues.size());
+  for (size_t i = 0; i < queues.size(); ++i) {
+    const auto& from = state_.queues[i];
+    if (!from.enabled) continue;
+    const auto address = [&](QueuePart part) { return Gpa{from.addresses[static_cast<size_t>(part)]}; };
+    const QueueConfig config{.size = from.size,
+                             .descriptors = address(QueuePart::descriptors),
+                             .available = address(QueuePart::available),
+                             .used = address(QueuePart::used)};
+    auto queue = Queue::create(memory_, config, state_.driver_features);
+    if (!queue) return to_string(queue.error());
+    queues[i] = std::move(*queue);
+  }
+  queues_ = std::move(queues);
+  phase_ = Phase::running;
+  // Posted under the mutex, so that a reset by another vCPU is posted behind it. Posting waits for nobody.
+  device_.loop().post([this, features = state_.driver_features] { start_device(features); });
+  return {};
+}
+
+void TransportCore::reset() {
+  assert(!device_.loop().on_loop_thread());
+  std::unique_lock lock{mutex_};
+  if (phase_ == Phase::resetting) {  // another vCPU is at it
+    quiet_.wait(lock, [this] { return phase_ != Phase::resetting; });
+    return;
+  }
+  if (std::exchange(phase_, Phase::resetting) == Phase::running) {
+    device_stopped_ = false;
+    device_.loop().post([this] { stop_device(); });
+    quiet_.wait(lock, [this] { return device_stopped_; });
+  }
+  // Not under the mutex: a transport may have a lock of its own. Phase::resetting keeps everybody else out.
+  lock.unlock();
+  interrupts_.reset();
+  lock.lock();
+  queues_.clear();
+  state_ = power_on_state();
+  phase_ = Phase::idle;
+  quiet_.notify_all();
+}
+
+void TransportCore::start_device(uint64_t features) {
+  broken_ = false;
+  device_.start(features, queues_, *this);
+  if (broken_) return;
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    if (!queues_[i].ready()) continue;
+    // A ring from before DRIVER_OK is still in the counter: it costs one look at an empty queue.
+    watches_.push_back(device_.loop().watch(doorbells_[i].get(), EPOLLIN, [this, i](uint32_t) {
+      if (doorbells_[i].drain()) device_.handle_queue(static_cast<uint16_t>(i));
+    }));
+  }
+}
+
+void TransportCore::stop_device() {
+  watches_.clear();
+  device_.stop([this] {
+    const std::lock_guard lock{mutex_};
+    device_stopped_ = true;
+    quiet_.notify_all();
+  });
+}
+
+void TransportCore::notify_used(uint16_t queue) {
+  if (!broken_ && queues_[queue].should_notify()) interrupts_.raise_queue(queue);
+}
+
+void TransportCore::notify_config() {
+  config_generation_.fetch_add(1, std::memory_order_release);
+  interrupts_.raise_config();
+}
+
+void TransportCore::needs_reset(std::string_view why) {
+  if (std::exchange(broken_, true)) return;
+  watches_.clear();
+  {
+    const std::lock_guard lock{mutex_};
+    state_.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+  }
+  complain(fmt::format("{}, device needs reset", why));
+  interrupts_.raise_config();
+}
+
+void TransportCore::handle_again(uint16_t queue) {
+  doorbells_[queue].signal();
+}
+
+void TransportCore::complain(std::string_view what) {
+  if (!complaints_.pass()) return;
+  log(LogLevel::warning, "{}: {}", device_.name(), what);
+}
+
+uint32_t TransportCore::device_feature_select() const {
+  const std::lock_guard lock{mutex_};
+  return state_.device_feature_select;
+}
+
+void TransportCore::set_device_feature_select(uint32_t window) {
+  const std::lock_guard lock{mutex_};
+  state_.device_feature_select = window;
+}
+
+uint32_t TransportCore::device_features() const {
+  const std::lock_guard lock{mutex_};
+  return window_of(offered_, state_.device_feature_select);
+}
+
+uint32_t TransportCore::driver_feature_select() const {
+  const std::lock_guard lock{mutex_};
+  return state_.driver_feature_select;
+}
+
+void TransportCore::set_driver_feature_select(uint32_t window) {
+  const std::lock_guard lock{mutex_};
+  state_.driver_feature_select = window;
+}
+
+uint32_t TransportCore::driver_features() const {
+  const std::lock_guard lock{mutex_};
+  return window_of(state_.driver_features, state_.driver_feature_select);
+}
+
+void TransportCore::set_driver_features(uint32_t bits) {
+  const std::lock_guard lock{mutex_};
+  if ((state_.status & VIRTIO_CONFIG_S_FEATURES_OK) != 0 || state_.driver_feature_select >= 2) return;
+  set_half(state_.driver_features, state_.driver_feature_select == 0 ? Half::low : Half::high, bits);
+}
+
+uint32_t TransportCore::queue_select() const {
+  const std::lock_guard lock{mutex_};
+  return state_.queue_select;
+}
+
+void TransportCore::set_queue_select(uint32_t queue) {
+  const std::lock_guard lock{mutex_};
+  state_.queue_select = queue;
+}
+
+const TransportCore::QueueState* TransportCore::selected() const {
+  return state_.queue_select < state_.queues.size() ? &state_.queues[state_.queue_select] : nullptr;
+}
+
+TransportCore::QueueState* TransportCore::changeable() {
+  const bool frozen = phase_ != Phase::idle || (state_.status & VIRTIO_CONFIG_S_DRIVER_OK) != 0;
+  if (frozen || state_.queue_select >= state_.queues.size()) return nullptr;
+  return &state_.queues[state_.queue_select];
+}
+
+uint16_t TransportCore::queue_max_size() const {
+  const std::lock_guard lock{mutex_};
+  return selected() != nullptr ? max_sizes_[state_.queue_select] : 0;
+}
+
+uint16_t TransportCore::queue_size() const {
+  const std::lock_guard lock{mutex_};
+  const auto* queue = selected();
+  return queue != nullptr ? queue->size : 0;
+}
+
+void TransportCore::set_queue_size(uint32_t size) {
+  const std::lock_guard lock{mutex_};
+  auto* queue = changeable();
+  if (queue == nullptr || queue->enabled) return;
+  if (!std::has_single_bit(size) || size > max_sizes_[state_.queue_select])
+    return complain("queue size ignored: not a power of two, or too large");
+  queue->size = static_cast<uint16_t>(size);
+}
+
+bool TransportCore::queue_enabled() const {
+  const std::lock_guard lock{mutex_};
+  const auto* queue = selected();
+  return queue != nullptr && queue->enabled;
+}
+
+void TransportCore::set_queue_enabled(bool enabled) {
+  const std::lock_guard lock{mutex_};
+  auto* queue = changeable();
+  if (queue != nullptr) queue->enabled = enabled;
+}
+
+uint32_t TransportCore::queue_address(QueuePart part, Half half) const {
+  const std::lock_guard lock{mutex_};
+  const auto* queue = selected();
+  if (queue == nullptr) return 0;
+  return window_of(queue->addresses[static_cast<size_t>(part)], half == Half::low ? 0 : 1);
+}
+
+void TransportCore::set_queue_address(QueuePart part, Half half, uint32_t value) {
+  const std::lock_guard lock{mutex_};
+  auto* queue = changeable();
+  if (queue == nullptr || queue->enabled) return;
+  set_half(queue->addresses[static_cast<size_t>(part)], half, value);
+}
+
+void TransportCore::notify(uint32_t queue) const {
+  if (queue < doorbells_.size()) doorbells_[queue].signal();
+}
+
+void TransportCore::read_config(uint64_t offset, std::span<std::byte> out) const {
+  const size_t size = device_.config_size();
+  if (offset > size || out.size() > size - offset) return;
+  device_.read_config(static_cast<size_t>(offset), out);
+}
+
+void TransportCore::write_config(uint64_t offset, std::span<const std::byte> in) {
+  const size_t size = device_.config_size();
+  if (offset > size || in.size() > size - offset) return;
+  device_.write_config(static_cast<size_t>(offset), in);
+}
+
+uint32_t TransportCore::config_generation() const {
+  return config_generation_.load(std::memory_order_acquire);
+}
+
+}  // namespace vmm::virtio
