@@ -13,12 +13,13 @@
 namespace vmm::firmware {
 
 enum class KernelKind : uint8_t {
-  bzimage,    // Linux with its setup header (Documentation/arch/x86/boot.rst)
-  elf_linux,  // ELF64 that carries Linux's own notes: vmlinux
-  elf_pvh,    // ELF with XEN_ELFNOTE_PHYS32_ENTRY
-  elf64,      // any other ELF64 for x86-64: entered as Linux is
-  multiboot,  // Multiboot 1 header in the first 8 KiB
-  unknown,    // runs as a flat binary, if the user says where
+  bzimage,      // Linux with its setup header (Documentation/arch/x86/boot.rst)
+  elf_linux,    // ELF64 that carries Linux's own notes: vmlinux
+  elf_pvh,      // ELF with XEN_ELFNOTE_PHYS32_ENTRY
+  elf64,        // any other ELF64 for x86-64: entered as Linux is
+  multiboot,    // Multiboot 1 header in the first 8 KiB
+  boot_sector,  // at most 64 KiB that end their first sector as a PC's boot sector does
+  unknown,      // runs as a flat binary, if the user says where
 };
 
 // As the user reads it: "bzImage", "ELF64 vmlinux", …
@@ -26,14 +27,13 @@ enum class KernelKind : uint8_t {
 
 class KernelFile {
  public:
-  // Reads as much as the kind needs. A file that is known to be something else (another architecture, an EFI
-  // program, a disk image, …) is an error that says what it is.
+  // A file of an unknown or foreign kind is not an error yet: see foreign().
   static Result<KernelFile> open(const std::string& path);
 
   [[nodiscard]] KernelKind kind() const { return kind_; }
   [[nodiscard]] const std::string& path() const { return file_.path(); }
   [[nodiscard]] const InputFile& file() const { return file_; }
-  // Why the kind is unknown; empty otherwise.
+  // If the kind is unknown: what it is instead (an arm64 Image, a disk image, …), and what to do. Else empty.
   [[nodiscard]] const std::string& foreign() const { return foreign_; }
 
  private:

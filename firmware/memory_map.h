@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/result.h"
 #include "vmm/core/types.h"
 
 namespace vmm::firmware {
@@ -28,6 +30,8 @@ struct MemoryRange {
 // area.
 inline constexpr uint64_t kConventionalEnd = 0x9fc00;
 inline constexpr uint64_t kOneMiB = 0x100000;
+// More RAM than this does not raise the end of what lies below 4 GiB: devices come first.
+inline constexpr uint64_t kMostLowRam = 3ULL << 30;
 
 // The map of a machine with this RAM: its regions, the PC's hole from kConventionalEnd to 1 MiB reserved, and
 // `others` (ECAM, firmware tables, …) over both, the last one winning where they overlap. Sorted, and apart.
@@ -36,6 +40,9 @@ inline constexpr uint64_t kOneMiB = 0x100000;
 
 // Whether [base, base + size) is RAM in `map`, all of it in one range.
 [[nodiscard]] bool is_ram(std::span<const MemoryRange> map, Gpa base, uint64_t size);
+
+// The same as an answer to the user: `name` needs this range, and what to do if it is not there.
+Result<void> check_ram(std::span<const MemoryRange> map, Gpa base, uint64_t size, std::string_view name);
 
 // The highest page-aligned address at which `size` bytes of RAM lie at or above `lowest` and wholly below
 // `end`.

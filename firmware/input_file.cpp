@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "firmware/input_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace vmm::firmware {
+
+Result<InputFile> InputFile::open(const std::string& path, std::string_view what) {
+  // O_NONBLOCK: opening a FIFO that has no writer would wait for one.
+  Fd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (!fd) return fail(errno, "open {} {}", what, path);
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) return fail(errno, "look at {} {}", what, path);
+  if (S_ISDIR(status.st_mode)) return fail("open {} {}: a directory, not a file", what, path);
+  if (!S_ISREG(status.st_mode)) return fail("open {} {}: not a regular file", what, path);
+  if (status.st_size <= 0) return fail("open {} {}: the file is empty", what, path);
+  return InputFile{path, std::move(fd), static_cast<uint64_t>(status.st_size)};
+}
+
+Result<void> InputFile::read(uint64_t offset, std::byte* to, uint64_t length) const {
+  if (offset > size_ || length > size_ - offset) {
+    return fail("read {}: ends at byte {}, {} more are needed at byte {}", path_, size_, length, offset);
+  }
+  while (length > 0) {
+    const ssize_t got = ::pread(fd_.get(), to, length, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(errno, "read {}", path_);
+    if (got == 0) return fail("read {}: became shorter while it was being read", path_);
+    to += got;
+    offset += static_cast<uint64_t>(got);
+    length -= static_cast<uint64_t>(got);
+  }
+  return {};
+}
+
+Result<void> InputFile::read(uint64_t offset, std::span<std::byte> to) const {
+  return read(offset, to.data(), to.size());
+}
+
+Result<void> InputFile::read(uint64_t offset, const GuestSlice& to) const {
+  const iovec into = to.iov();
+  return read(offset, static_cast<std::byte*>(into.iov_base), into.iov_len);
+}
+
+}  // namespace vmm::firmware
