@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A console behind a Unix socket: one client at a time, any number one after the other. What the guest says
+// while nobody is there is kept, the latest of it, and is the first thing the next client sees.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "devices/backend/console.h"
+#include "devices/backend/input_stream.h"
+#include "devices/backend/output_stream.h"
+
+namespace vmm::backend {
+
+class SocketConsole final : public Console {
+ public:
+  // Makes the socket, for its owner only (mode 0600). A socket left behind by a process that is gone is
+  // replaced.
+  static Result<std::unique_ptr<SocketConsole>> create(EventLoop& loop, const std::filesystem::path& path);
+  ~SocketConsole() override;  // loop's thread, or when the loop has stopped; removes the socket
+
+  void write(std::span<const std::byte> bytes) override { output_.write(bytes); }
+  void set_input(Input input) override;
+  void resume() override;
+  [[nodiscard]] WindowSize window() const override { return {}; }
+  void set_resize(std::function<void(WindowSize)>) override {}
+  [[nodiscard]] uint64_t dropped() const override { return output_.dropped(); }
+
+ private:
+  SocketConsole(EventLoop& loop, Fd listener, std::filesystem::path path, ino_t inode);
+  void handle_arrival();
+  void welcome(Fd client);
+  void handle_end();
+
+  EventLoop& loop_;
+  Fd listener_;
+  const std::filesystem::path path_;
+  const ino_t inode_;  // of our socket: another's of the same name is not ours to remove
+  EventLoop::Watch arrivals_;
+  Input take_;
+  OutputStream output_;
+  int client_ = -1;  // borrowed from input_
+  std::optional<InputStream> input_;
+  std::shared_ptr<SocketConsole*> self_;  // tells work posted to the loop whether this is still there
+};
+
+}  // namespace vmm::backend
