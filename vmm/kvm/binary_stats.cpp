@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/binary_stats.h"
 
-#include <linux/kvm.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstring>
+
+#include "vmm/kvm/abi.h"
 
 namespace vmm::kvm {
 namespace {

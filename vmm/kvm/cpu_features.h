@@ -3,10 +3,10 @@
 // Where CPUID keeps each feature that a user may mask, under the name that Linux prints in /proc/cpuinfo.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <string_view>
+
+#include "vmm/kvm/abi.h"
 
 namespace vmm::kvm {
 

@@ -4,12 +4,11 @@
 // guest its calibration loops, and the user's feature mask. Pure functions on the table.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/core/result.h"
 
 namespace vmm::kvm {

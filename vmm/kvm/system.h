@@ -3,13 +3,12 @@
 // /dev/kvm itself: what this host's KVM can do (Documentation/virt/kvm/api.rst, "System ioctls").
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/result.h"
 

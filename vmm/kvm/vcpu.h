@@ -3,12 +3,12 @@
 // One vCPU. Everything but kick() belongs to the thread that runs it.
 #pragma once
 
-#include <linux/kvm.h>
 #include <pthread.h>
 
 #include <cstdint>
 #include <span>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/core/boot_state.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"

@@ -3,13 +3,12 @@
 // One virtual machine as KVM knows it: memory slots, the in-kernel interrupt controllers, and the wires to them.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/interrupt.h"
