@@ -8,8 +8,6 @@ namespace payload {
 namespace {
 
 constexpr uint64_t kFeatureVersion1 = uint64_t{1} << 32;
-constexpr uint16_t kDescriptorNext = 1;
-constexpr uint16_t kDescriptorWrite = 2;
 
 // Stores to the rings are seen by the device in program order on x86; what must not happen is that a later
 // load passes an earlier store (2.7.13.4.1), so the full barrier. A locked instruction, as MFENCE is missing
@@ -23,8 +21,8 @@ void barrier() {
 void VirtioQueue::start(const VirtioTransport& transport, uint16_t vector) {
   transport_ = &transport;
   taken_ = 0;
-  available_.index = 0;
-  used_.index = 0;
+  rings_.available.index = 0;
+  rings_.used.index = 0;
 
   transport.set_status(0);
   check(wait_until([&] { return transport.status() == 0; }), "virtio: status reads 0 after reset");
@@ -35,8 +33,9 @@ void VirtioQueue::start(const VirtioTransport& transport, uint16_t vector) {
   transport.set_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
   check((transport.status() & kStatusFeaturesOk) != 0, "virtio: device accepts FEATURES_OK");
   check(transport.select_queue(0) >= kSize, "virtio: queue 0 is large enough");
-  transport.enable_queue(kSize, reinterpret_cast<uint64_t>(descriptors_),
-                         reinterpret_cast<uint64_t>(&available_), reinterpret_cast<uint64_t>(&used_), vector);
+  const auto address = [](const void* ring) { return reinterpret_cast<uint64_t>(ring); };
+  transport.enable_queue(kSize, address(rings_.descriptors), address(&rings_.available),
+                         address(&rings_.used), vector);
   transport.set_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
 }
 
@@ -44,25 +43,29 @@ void VirtioQueue::submit(const VirtioBuffer* buffers, size_t count) {
   check(count >= 1 && count <= kSize, "virtio: chain fits the queue");
   for (uint16_t i = 0; i < count; ++i) {
     const bool last = i + 1u == count;
-    descriptors_[i] = {reinterpret_cast<uint64_t>(buffers[i].data), buffers[i].size,
-                       static_cast<uint16_t>((buffers[i].device_writes ? kDescriptorWrite : 0) |
-                                             (last ? 0 : kDescriptorNext)),
-                       static_cast<uint16_t>(last ? 0 : i + 1)};
+    const int flags =
+        (buffers[i].device_writes ? VirtioRings::kDeviceWrites : 0) | (last ? 0 : VirtioRings::kNext);
+    rings_.descriptors[i] = {reinterpret_cast<uint64_t>(buffers[i].data), buffers[i].size,
+                             static_cast<uint16_t>(flags), static_cast<uint16_t>(last ? 0 : i + 1)};
   }
-  const uint16_t index = available_.index;
-  available_.ring[index % kSize] = 0;  // the chain always starts at descriptor 0
+  rings_.available.ring[rings_.available.index % kSize] = 0;  // the chain always starts at descriptor 0
+  publish();
+}
+
+void VirtioQueue::publish(uint16_t count) {
   barrier();
-  __atomic_store_n(&available_.index, static_cast<uint16_t>(index + 1), __ATOMIC_RELEASE);
+  __atomic_store_n(&rings_.available.index, static_cast<uint16_t>(rings_.available.index + count),
+                   __ATOMIC_RELEASE);
   barrier();
   transport_->notify(0);
 }
 
 bool VirtioQueue::done() const {
-  return __atomic_load_n(&used_.index, __ATOMIC_ACQUIRE) != taken_;
+  return __atomic_load_n(&rings_.used.index, __ATOMIC_ACQUIRE) != taken_;
 }
 
 uint32_t VirtioQueue::take() {
-  const UsedElement& element = used_.ring[taken_ % kSize];
+  const auto& element = rings_.used.ring[taken_ % kSize];
   ++taken_;
   check(element.id == 0, "virtio: the used element names our chain");
   return element.size;

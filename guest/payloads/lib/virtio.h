@@ -99,10 +99,34 @@ struct VirtioBuffer {
   bool device_writes;
 };
 
+// A split queue as it lies in memory (2.7).
+struct VirtioRings {
+  static constexpr uint16_t kSize = 8;
+  enum Flags : uint16_t { kNext = 1, kDeviceWrites = 2, kIndirect = 4 };
+  struct Descriptor {
+    uint64_t address;
+    uint32_t size;
+    uint16_t flags;
+    uint16_t next;
+  };
+  struct UsedElement {
+    uint32_t id;
+    uint32_t size;
+  };
+  alignas(16) Descriptor descriptors[kSize];
+  alignas(4) struct {
+    uint16_t flags, index, ring[kSize];
+  } available;
+  alignas(4) struct {
+    uint16_t flags, index;
+    UsedElement ring[kSize];
+  } used;
+};
+
 // Queue 0 of a device, one request in flight at a time.
 class VirtioQueue {
  public:
-  static constexpr uint16_t kSize = 8;
+  static constexpr uint16_t kSize = VirtioRings::kSize;
 
   // Runs the initialisation of 3.1.1 up to DRIVER_OK with VERSION_1 as the only feature; ends the run if the
   // device refuses.
@@ -115,25 +139,12 @@ class VirtioQueue {
   // submit() and a bounded wait by polling the used ring.
   uint32_t run(const VirtioBuffer* buffers, size_t count);
 
+  // For those who mean to break it: the rings, and the last step of submit(), `count` entries at once.
+  VirtioRings& rings() { return rings_; }
+  void publish(uint16_t count = 1);
+
  private:
-  struct Descriptor {
-    uint64_t address;
-    uint32_t size;
-    uint16_t flags;
-    uint16_t next;
-  };
-  struct UsedElement {
-    uint32_t id;
-    uint32_t size;
-  };
-  alignas(16) Descriptor descriptors_[kSize];
-  alignas(4) struct {
-    uint16_t flags, index, ring[kSize];
-  } available_;
-  alignas(4) struct {
-    uint16_t flags, index;
-    UsedElement ring[kSize];
-  } used_;
+  VirtioRings rings_;
   uint16_t taken_ = 0;
   const VirtioTransport* transport_ = nullptr;
 };
