@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/backend/disk_image.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace vmm::backend {
+namespace {
+
+using testing::HasSubstr;
+using Access = DiskImage::Access;
+using Kind = BlockRequest::Kind;
+
+class DiskImageTest : public testing::TestWithParam<EventLoop::Engine> {
+ protected:
+  void SetUp() override {
+    auto loop = EventLoop::create(GetParam());
+    if (!loop && GetParam() == EventLoop::Engine::io_uring) GTEST_SKIP() << loop.error().message;
+    ASSERT_TRUE(loop) << loop.error().message;
+    loop_ = std::move(*loop);
+    std::string name = testing::TempDir() + "vmm-disk-XXXXXX";
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+  }
+  void TearDown() override {
+    if (!directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+  std::string path(const std::string& name = "disk.img") { return directory_ / name; }
+  std::string make(uint64_t size, const std::string& name = "disk.img") {
+    const Fd fd{::open(path(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(size)), 0);
+    return path(name);
+  }
+  std::string refusal(const std::string& at, Access access = Access::read_write) {
+    const auto disk = DiskImage::open(at, access);
+    return disk ? "opened" : disk.error().message;
+  }
+  // Submits and runs the loop until the answer.
+  int32_t run(DiskImage& disk, const BlockRequest& request) {
+    struct Done : IoCompletion {
+      void complete(int32_t value) override {
+        result = value;
+        loop->stop();
+      }
+      EventLoop* loop = nullptr;
+      int32_t result = 1;
+    } done;
+    done.loop = loop_.get();
+    disk.submit(*loop_, request, done);
+    loop_->run();
+    return done.result;
+  }
+  int32_t write(DiskImage& disk, uint64_t offset, std::string text) {
+    const iovec buffer{text.data(), text.size()};
+    return run(disk, {.kind = Kind::write, .offset = offset, .length = text.size(), .buffers = {&buffer, 1}});
+  }
+  std::string read(DiskImage& disk, uint64_t offset, size_t length) {
+    std::string text(length, '?');
+    const iovec buffer{text.data(), text.size()};
+    EXPECT_EQ(run(disk, {.kind = Kind::read, .offset = offset, .length = length, .buffers = {&buffer, 1}}),
+              0);
+    return text;
+  }
+
+  std::unique_ptr<EventLoop> loop_;
+  std::filesystem::path directory_;
+};
+
+TEST_P(DiskImageTest, WhatIsWrittenIsRead) {
+  auto disk = DiskImage::open(make(8192), Access::read_write).value();
+  EXPECT_EQ(disk->size(), 8192U);
+  EXPECT_FALSE(disk->read_only());
+  EXPECT_EQ(write(*disk, 4096 + 512, std::string(512, 'x')), 0);
+  EXPECT_EQ(run(*disk, {.kind = Kind::flush}), 0);
+  EXPECT_EQ(read(*disk, 4096, 1024), std::string(512, '\0') + std::string(512, 'x'));
+}
+
+TEST_P(DiskImageTest, ZeroesReadAsZero) {
+  for (const bool unmap : {false, true}) {
+    auto disk = DiskImage::open(make(1 << 20), Access::read_write).value();
+    EXPECT_EQ(write(*disk, 0, std::string(1 << 20, 'x')), 0);
+    EXPECT_EQ(
+        run(*disk, {.kind = Kind::write_zeroes, .may_unmap = unmap, .offset = 512, .length = 512 * 1024}), 0);
+    EXPECT_EQ(read(*disk, 0, 512), std::string(512, 'x'));
+    EXPECT_EQ(read(*disk, 512, 512 * 1024), std::string(512 * 1024, '\0'));
+    EXPECT_EQ(read(*disk, 512 * 1025, 512), std::string(512, 'x'));
+    EXPECT_EQ(std::filesystem::file_size(path()), 1U << 20);
+  }
+}
+
+TEST_P(DiskImageTest, DiscardGivesSpaceBack) {
+  auto disk = DiskImage::open(make(1 << 20), Access::read_write).value();
+  if (!disk->can_discard()) GTEST_SKIP() << "this file system cannot punch holes";
+  EXPECT_EQ(write(*disk, 0, std::string(1 << 20, 'x')), 0);
+  EXPECT_EQ(run(*disk, {.kind = Kind::flush}), 0);
+  struct stat before{};
+  ASSERT_EQ(::stat(path().c_str(), &before), 0);
+  EXPECT_EQ(run(*disk, {.kind = Kind::discard, .offset = 0, .length = 1 << 20}), 0);
+  struct stat after{};
+  ASSERT_EQ(::stat(path().c_str(), &after), 0);
+  EXPECT_LT(after.st_blocks, before.st_blocks);
+  EXPECT_EQ(after.st_size, 1 << 20);
+}
+
+// HG42
+TEST_P(DiskImageTest, TruncatedWhileOpen) {
+  auto disk = DiskImage::open(make(8192), Access::read_write).value();
+  ASSERT_EQ(::truncate(path().c_str(), 4096), 0);
+  std::string text(512, '?');
+  const iovec buffer{text.data(), text.size()};
+  EXPECT_EQ(run(*disk, {.kind = Kind::read, .offset = 4096, .length = 512, .buffers = {&buffer, 1}}), -EIO);
+  EXPECT_EQ(read(*disk, 0, 512), std::string(512, '\0'));
+}
+
+// HG65
+TEST_P(DiskImageTest, WrongKindsOfFile) {
+  EXPECT_THAT(refusal(path("none.img")),
+              HasSubstr("none.img: No such file or directory; to make an empty disk"));
+  EXPECT_THAT(refusal(directory_), HasSubstr("is a directory; give a raw image"));
+  ASSERT_EQ(::mkfifo(path("fifo").c_str(), 0600), 0);
+  EXPECT_THAT(refusal(path("fifo")), HasSubstr("is a FIFO; give a raw image or a block device"));
+  EXPECT_THAT(refusal("/dev/null"), HasSubstr("is a character device"));
+  EXPECT_THAT(refusal(make(0)), HasSubstr("is empty; to give it a size: truncate -s 4G " + path()));
+  EXPECT_THAT(refusal(make(1000)),
+              HasSubstr("1000 bytes, is not a multiple of 512; to round it up: truncate -s %512"));
+  ASSERT_EQ(::symlink("loop", path("loop").c_str()), 0);
+  EXPECT_THAT(refusal(path("loop")), HasSubstr("loop: Too many levels"));
+}
+
+TEST_P(DiskImageTest, WithoutPermission) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write everything";
+  ASSERT_EQ(::chmod(make(512).c_str(), 0400), 0);
+  EXPECT_THAT(refusal(path()), HasSubstr("no permission to write it; use it read-only by appending ,ro"));
+  EXPECT_EQ(refusal(path(), Access::read_only), "opened");
+  ASSERT_EQ(::chmod(path().c_str(), 0), 0);
+  EXPECT_THAT(refusal(path(), Access::read_only), HasSubstr("Permission denied; give your user the right"));
+}
+
+TEST_P(DiskImageTest, OneWriterOrManyReaders) {
+  make(512);
+  {
+    const auto writer = DiskImage::open(path(), Access::read_write);
+    ASSERT_TRUE(writer);
+    EXPECT_THAT(refusal(path()), HasSubstr("another program uses it (another machine?); stop that one"));
+    EXPECT_THAT(refusal(path(), Access::read_only), HasSubstr("another program writes to it"));
+  }
+  const auto reader = DiskImage::open(path(), Access::read_only);
+  ASSERT_TRUE(reader);
+  EXPECT_TRUE((*reader)->read_only());
+  EXPECT_EQ(refusal(path(), Access::read_only), "opened");
+  EXPECT_THAT(refusal(path()), HasSubstr("another program uses it"));
+}
+
+// HG61: the bytes of another format are bytes.
+TEST_P(DiskImageTest, NeverProbesAFormat) {
+  for (const std::string magic : {"QFI\xfb", "KDMV", "vhdxfile", "LUKS\xba\xbe"}) {
+    {
+      auto disk = DiskImage::open(make(4096), Access::read_write).value();
+      EXPECT_EQ(write(*disk, 0, magic + std::string(512 - magic.size(), '\0')), 0);
+    }
+    auto disk = DiskImage::open(path(), Access::read_write).value();
+    EXPECT_EQ(disk->size(), 4096U);
+    EXPECT_EQ(read(*disk, 0, magic.size()), magic);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DiskImageTest,
+                         testing::Values(EventLoop::Engine::io_uring, EventLoop::Engine::epoll),
+                         [](const auto& param) {
+                           return param.param == EventLoop::Engine::io_uring ? "io_uring" : "epoll";
+                         });
+
+}  // namespace
+}  // namespace vmm::backend
