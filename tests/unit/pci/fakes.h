@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -22,9 +23,9 @@ struct FakeIrqLine final : IrqLine {
     ++changes;
   }
   void pulse() override { ++pulses; }
-  bool level = false;
-  int changes = 0;
-  int pulses = 0;
+  std::atomic<bool> level{false};
+  std::atomic<int> changes{0};
+  std::atomic<int> pulses{0};
 };
 
 // Counts what reaches the host. Calls of one vector come under its function's lock; those of the sink may
@@ -51,6 +52,10 @@ struct FakeMsiSink final : MsiSink {
     if (refuse_vectors) return fail("no descriptor left");
     ++vectors;
     return std::make_unique<Vector>(*this);
+  }
+  bool was_delivered(const MsiMessage& message) {
+    const std::lock_guard lock{mutex};
+    return std::ranges::find(delivered, message) != delivered.end();
   }
   std::mutex mutex;
   int vectors = 0;
