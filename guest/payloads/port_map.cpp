@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lesson: what a machine has, seen from its port space: a port that nobody decodes reads as all ones.
+//
+// Shows: every one of the 65,536 ports read once as a byte; those that answer otherwise, in ranges.
+// Manual: Intel SDM vol. 1, 19.3 "I/O Port Addressing"; which device is where: vmm/machine/layout.h.
+// See: the ranges that answer, and the exit status 33. A guest may do this to any machine, and nothing comes
+//   of it: that is the test.
+#include "boot.h"
+#include "console.h"
+#include "io.h"
+
+using namespace payload;
+
+void payload_main(const Boot&) {
+  uint32_t answering = 0;
+  uint32_t start = 0;
+  bool inside = false;
+  for (uint32_t port = 0; port <= 0x10000; ++port) {
+    const bool answers = port < 0x10000 && in8(static_cast<uint16_t>(port)) != 0xFF;
+    if (answers) ++answering;
+    if (answers && !inside) start = port;
+    if (!answers && inside) {
+      print(Hex{start});
+      if (port - 1 != start) print("-", Hex{port - 1});
+      print('\n');
+    }
+    inside = answers;
+  }
+  print("ports that answer: ", answering, '\n');
+  check(in8(kDebugConsole) == 0xE9, "the debug console is among them");
+  check(answering < 1024, "most of the port space is empty");
+  pass();
+}
