@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lesson: how a machine goes down: powered off, reset, panicked, or lost.
 //
-// Shows: one way for each word on the command line, after announcing it on the debug console and the serial
-// port:
+// Shows: one way for each word on the command line, after announcing it on the debug console:
 //     off            ACPI S5: SLP_TYP and SLP_EN in PM1a_CNT
 //     reset          the FADT's reset register
 //     reset-cf9      the reset control register of PC chipsets, port 0xCF9
@@ -11,12 +10,9 @@
 //     triple-fault   an exception that cannot be delivered, nor the two that follow from it
 //     fetch-mmio     an instruction fetch from a device, which no hypervisor emulates
 //     halt           HLT with interrupts off: nothing will ever happen again
-// Manual: ACPI 6.5, 4.8.3.2 (PM1 control), 4.8.4.1.2 / 5.2.9 (RESET_REG); QEMU docs/specs/pvpanic; Intel SDM
-// vol. 3,
+// Manual: ACPI 6.5, 4.8.3.2 (PM1 control) and 5.2.9 (RESET_REG); QEMU docs/specs/pvpanic; Intel SDM vol. 3,
 //   6.15 "Interrupt 8—Double Fault Exception" (a fault while calling its handler shuts the processor down).
 // See: the exit code of the emulator; vmm's are 0, 8 with --no-reboot, 3, 4, 5, and 6 with --timeout.
-#include <initializer_list>
-
 #include "acpi.h"
 #include "boot.h"
 #include "console.h"
@@ -27,8 +23,6 @@
 using namespace payload;
 
 namespace {
-
-constexpr uint16_t kCom1 = 0x3F8;
 
 void power_off() {
   const Fadt fadt = read_fadt(find_rsdp());
@@ -88,13 +82,6 @@ constexpr Way kWays[] = {
     {"panic", panic},         {"triple-fault", triple_fault}, {"fetch-mmio", fetch_mmio}, {"halt", halt},
 };
 
-void announce(const char* word) {
-  print("going down by ", word, '\n');
-  for (const char* text : {"going down by ", word, "\n"}) {
-    while (*text != '\0') out8(kCom1, static_cast<uint8_t>(*text++));
-  }
-}
-
 }  // namespace
 
 void payload_main(const Boot& boot) {
@@ -102,7 +89,7 @@ void payload_main(const Boot& boot) {
   const char* command_line = multiboot_command_line(boot.info);
   for (const Way& way : kWays) {
     if (find(command_line, way.word) == nullptr) continue;
-    announce(way.word);
+    print("going down by ", way.word, '\n');
     way.run();
     delay(1'000'000'000);  // a reset takes effect when the monitor gets to it
     fail("the machine is still there");
