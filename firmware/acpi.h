@@ -25,7 +25,7 @@ struct AcpiConfig {
   Port pm{0x600};           // legacy::AcpiPm
   Gsi sci{9};               // level-triggered, active high
 
-  // The bus of pci.asl. Its window for BARs and the wires of its slots are in that file.
+  // The bus of asl/pci.asl. Its window for BARs and the wires of its slots are in that file.
   std::optional<Gpa> ecam;
 
   // A virtio device over MMIO: 4 KiB of registers and an edge-triggered interrupt.

@@ -18,10 +18,8 @@ inline constexpr Gpa kSmbiosBase{0xf0000};
 inline constexpr uint64_t kSmbiosSpace = 0x10000;  // bytes
 
 struct SmbiosConfig {
-  std::string version;     // of this program
-  uint32_t cpus = 1;       // cores of the one socket
-  uint64_t uuid_high = 0;  // of the machine; 0 and 0: not set
-  uint64_t uuid_low = 0;
+  std::string version;  // of this program
+  uint32_t cpus = 1;    // cores of the one socket
 };
 
 // Describes `memory` and the processors. The address of the entry point comes back.
