@@ -22,7 +22,7 @@ ConfigSpace::ConfigSpace(const Identity& identity) {
 
 uint16_t ConfigSpace::add_capability(uint8_t id, std::span<const std::byte> body,
                                      std::span<const std::byte> writable) {
-  constexpr size_t kEnd = 0x100;  // capabilities live in the first 256 bytes
+  [[maybe_unused]] constexpr size_t kEnd = 0x100;  // capabilities live in the first 256 bytes
   const uint16_t offset = next_capability_;
   const size_t size = (2 + body.size() + 3) & ~size_t{3};
   assert(offset + size <= kEnd && (writable.empty() || writable.size() == body.size()));
