@@ -97,7 +97,7 @@ class ProbeDevice final : public Device {
  private:
   EventLoop& loop_;
   std::array<uint16_t, 2> sizes_{64, 8};
-  std::array<std::byte, 12> config_{};
+  std::array<std::atomic<std::byte>, 12> config_{};  // vCPUs read and write it at once
   std::span<Queue> queues_;
   std::vector<Chain> held_;
   std::optional<Timer> timer_;
