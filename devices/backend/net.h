@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a network device talks to: Ethernet frames, each behind the 12-byte virtio_net_hdr_v1 of <linux/virtio_net.h>
-// as a tap with IFF_VNET_HDR carries it. Everything runs on the loop's thread.
+// What a network device talks to: Ethernet frames, each behind a VnetHeader (vnet_header.h) as a tap with
+// IFF_VNET_HDR carries it. Everything runs on the loop's thread.
 #pragma once
 
 #include <sys/uio.h>
@@ -19,19 +19,24 @@ class Net {
  public:
   virtual ~Net() = default;
 
+  [[nodiscard]] virtual uint16_t mtu() const = 0;  // bytes of payload a frame can carry, 68..65535
+
   // Offloads, as <linux/if_tun.h> TUN_F_* bits: what this backend can take from the guest and give to it.
   [[nodiscard]] virtual uint32_t offloads() const = 0;
   // What the driver accepts in received frames (a subset of offloads()). Called at start.
   virtual void set_offloads(uint32_t accepted) = 0;
 
-  // Sends header and frame. A frame that cannot be sent now is dropped: Ethernet promises nothing. 0 or -errno.
+  // Sends header and frame. A frame that cannot be sent now is dropped: Ethernet promises nothing. 0 or
+  // -errno.
   virtual int send(std::span<const iovec> frame) = 0;
-  // Receives into the buffers: bytes, header included; -EAGAIN when nothing waits; another -errno.
+  // Receives one frame into the buffers: bytes, header included; -EAGAIN when nothing waits; another -errno.
+  // What does not fit of a frame is lost.
   virtual int receive(std::span<const iovec> into) = 0;
 
-  // `readable` is called when receive() may have something, while enabled. Level-triggered.
+  // `readable` is called when receive() may have something, while that is wanted. Level-triggered, and never
+  // from within another call. May be started again after stop().
   virtual Result<void> start(EventLoop& loop, std::function<void()> readable) = 0;
-  virtual void want_receive(bool wanted) = 0;  // off while the driver has no buffers
+  virtual void want_receive(bool wanted) = 0;  // at first off, and while the driver has no buffers
   virtual void stop() = 0;
 
   // Carrier; `changed` is called when it changes.
