@@ -8,13 +8,14 @@
 //   4. mounts it, gives it /dev, /proc, /sys and the modules          5. marks 0x02 and becomes its init
 //
 // An initramfs that has an init of its own (/sbin/init) is itself the root: steps 3 and 4 fall away.
-// Where no root is found it says why and gives a shell; with panic=N on the command line it lets the kernel panic.
+// Where no root is found it says why and gives a shell; with panic=N it lets the kernel panic.
 //
-// Missing: file systems are checked by the real root, not here; UUID= and LABEL= know ext2/3/4; no PARTUUID=, no NFS.
-#include "cmdline.h"
-#include "mark.h"
-#include "root.h"
-#include "runtime.h"
+// Missing: it checks no file system, the real root does; no PARTUUID=, no NFS; UUID= and LABEL= know
+// ext2/3/4.
+#include "guest/init/cmdline.h"
+#include "guest/init/mark.h"
+#include "guest/init/root.h"
+#include "guest/init/runtime.h"
 
 namespace guest {
 namespace {
@@ -40,7 +41,7 @@ struct Release {
 };
 
 // Whether the machine has the device that a module is for: "-" (always), "virtio:ID" or "acpi:HID".
-// Asked before each module: the drivers of the buses come first in the list, and only they bring the devices up.
+// Asked before each module: buses come first in the list, and their drivers bring the devices up.
 bool is_wanted(Text condition) {
   Text id = condition;
   const Text bus = take_until(id, ':');
@@ -76,7 +77,7 @@ void load_modules(Text release, Text cmdline) {
     if (relative.empty()) continue;
     Buffer<1024> parameters;
     module_parameters(cmdline, module_name(relative), parameters);
-    // Parameters on the command line count as a wish: virtio_mmio.device= describes devices that no bus shows.
+    // Parameters on the command line are a wish: virtio_mmio.device= describes what no bus shows.
     if (!parameters.empty() || is_wanted(condition))
       load_module(Path{directory.text(), "/", relative}.text(), parameters.text());
   }
@@ -88,8 +89,10 @@ void tell_devices() {
     names.add(" ").add(name);
     return false;
   });
-  if (names.empty()) say("init: the kernel sees no block device: was a disk given, and is its driver in this initramfs?");
-  else say("init: block devices:", names.text());
+  if (names.empty())
+    say("init: the kernel sees no block device: was a disk given, and is its driver in this initramfs?");
+  else
+    say("init: block devices:", names.text());
 }
 
 // Does not return: a shell, or the end of PID 1, which is a kernel panic.
@@ -128,7 +131,8 @@ void enter_new_root(Text release) {
   sys::mount("/dev", "dev", nullptr, kMountMove, nullptr);
   sys::mount("/proc", "proc", nullptr, kMountMove, nullptr);
   sys::mount("/sys", "sys", nullptr, kMountMove, nullptr);
-  // A root without modules for this kernel sees those of the initramfs: drivers load on demand, nothing is copied.
+  // A root without modules for this kernel sees those of the initramfs: drivers load on demand, nothing is
+  // copied.
   if (sys::is_directory("lib/modules") && sys::access(Path{"lib/modules/", release}.c_str()) < 0)
     sys::mount("/lib/modules", "lib/modules", nullptr, kMountBind, nullptr);
   // The initramfs lives in memory for ever; its largest file is of no more use.
@@ -160,7 +164,8 @@ int run(int, char** argv, char** envp) {
     return 1;
   }
   if (wish.device.empty()) {
-    say("init: no root= on the kernel's command line: which disk holds the root file system? (root=/dev/vda)");
+    say("init: no root= on the kernel's command line: which disk holds the root file system? "
+        "(root=/dev/vda)");
     give_up(wish, envp);
   }
   Path device;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mark N [PROGRAM [ARGUMENT…]]: writes the byte N (decimal, or 0x…) to the marker port, then becomes PROGRAM.
-// As the image's /sbin/init it marks the start of the real root's first process at no cost of a fork.
-#include "mark.h"
+//
+// Under the name "init" it marks 0x02 and becomes /sbin/init.real: an image that puts it in the place of its
+// init tells when its first process started, whatever kernel and initramfs brought it up.
+#include "guest/init/mark.h"
 
-#include "runtime.h"
-#include "text.h"
+#include "guest/init/runtime.h"
+#include "guest/init/text.h"
 
 namespace guest {
 namespace {
@@ -18,17 +20,33 @@ int byte_of(Text text) {
   if (text.empty() || text.size > 3) return -1;
   for (size_t i = 0; i < text.size; ++i) {
     const char c = text[i];
-    if (c >= '0' && c <= '9') value = value * (hex ? 16 : 10) + (c - '0');
-    else if (hex && c >= 'a' && c <= 'f') value = value * 16 + (c - 'a' + 10);
-    else if (hex && c >= 'A' && c <= 'F') value = value * 16 + (c - 'A' + 10);
-    else return -1;
+    if (c >= '0' && c <= '9')
+      value = value * (hex ? 16 : 10) + (c - '0');
+    else if (hex && c >= 'a' && c <= 'f')
+      value = value * 16 + (c - 'a' + 10);
+    else if (hex && c >= 'A' && c <= 'F')
+      value = value * 16 + (c - 'A' + 10);
+    else
+      return -1;
   }
   return value <= 255 ? value : -1;
+}
+
+bool called_init(Text name) {
+  while (name.find('/') < name.size) name = name.drop(name.find('/') + 1);
+  return name == "init";
 }
 
 }  // namespace
 
 int run(int argc, char** argv, char** envp) {
+  char digits[24];
+  if (argc >= 1 && called_init(argv[0])) {
+    mark(Mark::init);
+    const long error = sys::execve("/sbin/init.real", argv, envp);
+    say("init: run /sbin/init.real: error ", decimal(-error, digits));
+    return 127;
+  }
   const int value = argc >= 2 ? byte_of(argv[1]) : -1;
   if (value < 0) {
     say("usage: mark N [PROGRAM [ARGUMENT...]]   write byte N (0..255, 0x00..0xff) to the marker port 0x3f0");
@@ -39,7 +57,6 @@ int run(int argc, char** argv, char** envp) {
     if (!marked) say("mark: no permission for port 0x3f0: it takes root (CAP_SYS_RAWIO) and no lockdown");
     return marked ? 0 : 1;
   }
-  char digits[24];
   const long error = sys::execve(argv[2], argv + 2, envp);
   say("mark: run ", static_cast<const char*>(argv[2]), ": error ", decimal(-error, digits));
   return 127;

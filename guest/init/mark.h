@@ -2,11 +2,11 @@
 //
 // Marks a point in time for whoever runs this guest: one byte written to I/O port 0x3F0.
 //
-// ioperm() and not /dev/port, which Debian's cloud kernel does not have (CONFIG_DEVPORT=n). Where ioperm() is refused
-// (no CAP_SYS_RAWIO, lockdown) or nothing listens at the port, nothing happens.
+// ioperm() and not /dev/port, which Debian's cloud kernel does not have (CONFIG_DEVPORT=n). Where ioperm() is
+// refused (no CAP_SYS_RAWIO, lockdown) or nothing listens at the port, nothing happens.
 #pragma once
 
-#include "sys.h"
+#include "guest/init/sys.h"
 
 namespace guest {
 
@@ -25,6 +25,8 @@ inline bool mark(uint8_t value) {
   sys::call(__NR_ioperm, kMarkPort, 1, 0);
   return true;
 }
-inline bool mark(Mark value) { return mark(static_cast<uint8_t>(value)); }
+inline bool mark(Mark value) {
+  return mark(static_cast<uint8_t>(value));
+}
 
 }  // namespace guest

@@ -3,13 +3,14 @@
 // Finds the root file system that the command line names, waits for it where it must, and mounts it.
 #pragma once
 
-#include "cmdline.h"
+#include "guest/init/cmdline.h"
 
 namespace guest {
 
 inline constexpr const char* kNewRoot = "/root";  // the kernel's built-in initramfs always has it
 
-// The part of an ext2/3/4 superblock that names the file system (kernel documentation, filesystems/ext4/super.rst).
+// The part of an ext2/3/4 superblock that names the file system (kernel documentation,
+// filesystems/ext4/super.rst).
 struct ExtNames {
   bool found = false;
   uint8_t uuid[16];
@@ -133,7 +134,8 @@ inline bool wait_for(const RootWish& wish, Path& device) {
   return true;
 }
 
-// 0, or the -errno of the last try. A device that refuses to be written is mounted read-only, as the kernel does.
+// 0, or the -errno of the last try. A device that refuses to be written is mounted read-only, as the kernel
+// does.
 inline long mount_as(const Path& device, Text type, const RootWish& wish, bool read_only) {
   constexpr unsigned long kMountReadOnly = 1, kMountSilent = 1 << 15;
   constexpr long kNotPermitted = -13, kReadOnlyDevice = -30;  // EACCES, EROFS
@@ -141,7 +143,8 @@ inline long mount_as(const Path& device, Text type, const RootWish& wish, bool r
   const Buffer<512> options{wish.options};
   const unsigned long flags = (read_only ? kMountReadOnly : 0) | kMountSilent;
   const long result = sys::mount(device.c_str(), kNewRoot, name.c_str(), flags, options.c_str());
-  if (!read_only && (result == kNotPermitted || result == kReadOnlyDevice)) return mount_as(device, type, wish, true);
+  if (!read_only && (result == kNotPermitted || result == kReadOnlyDevice))
+    return mount_as(device, type, wish, true);
   return result;
 }
 

@@ -5,7 +5,7 @@
 // Included once, by the file that holds run().
 #pragma once
 
-#include "sys.h"
+#include "guest/init/sys.h"
 
 namespace guest {
 // The program. Its result is the exit status.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Strings without a C library: a counted view, a bounded buffer, and printing on the console (standard error).
+// Strings without a C library: a counted view, a bounded buffer, and printing on the console (standard
+// error).
 #pragma once
 
-#include "sys.h"
+#include "guest/init/sys.h"
 
 namespace guest {
 
@@ -59,9 +60,12 @@ constexpr uint32_t hexadecimal(Text text) {
   uint32_t value = 0;
   for (size_t i = text.starts_with("0x") ? 2 : 0; i < text.size; ++i) {
     const char c = text[i];
-    if (c >= '0' && c <= '9') value = value << 4 | static_cast<uint32_t>(c - '0');
-    else if (c >= 'a' && c <= 'f') value = value << 4 | static_cast<uint32_t>(c - 'a' + 10);
-    else break;
+    if (c >= '0' && c <= '9')
+      value = value << 4 | static_cast<uint32_t>(c - '0');
+    else if (c >= 'a' && c <= 'f')
+      value = value << 4 | static_cast<uint32_t>(c - 'a' + 10);
+    else
+      break;
   }
   return value;
 }

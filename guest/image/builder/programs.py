@@ -6,7 +6,8 @@ import pathlib
 
 from .report import run
 
-SOURCES = pathlib.Path(__file__).resolve().parents[2] / "init"
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SOURCES = ROOT / "guest" / "init"
 
 # No libc, no relocations, no page of padding: a program of a few kilobytes that faults in two pages.
 FLAGS = ("-std=c++20 -Os -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Werror -ffreestanding -nostdlib -static "
@@ -19,5 +20,5 @@ def build(name, folder):
     out = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CXX", "g++").split()
-    run([*compiler, *FLAGS, str(SOURCES / f"{name}.cpp"), "-o", str(out)], what=f"compile guest/init/{name}.cpp")
+    run([*compiler, *FLAGS, "-I", str(ROOT), str(SOURCES / f"{name}.cpp"), "-o", str(out)], what=f"compile guest/init/{name}.cpp")
     return out
