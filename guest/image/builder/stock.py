@@ -110,7 +110,9 @@ def modules_archive(root, release, scratch, extra=()):
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         (subset / folder / name).write_bytes((modules.folder / name).read_bytes())
     run(["depmod", "-b", str(subset), release], what="index the modules of the initramfs")
-    for name in ("modules.dep", "modules.alias", "modules.softdep", "modules.builtin"):
+    # As text for busybox, in binary for kmod, which a larger root has.
+    for name in ("modules.dep", "modules.alias", "modules.softdep", "modules.builtin", "modules.dep.bin",
+                 "modules.alias.bin", "modules.builtin.bin", "modules.builtin.alias.bin"):
         tree.file(f"{folder}/{name}", subset / folder / name)
     tree.file("init", programs.build("initramfs", scratch / "programs"), 0o755)
     tree.write(scratch / "modules.tar")

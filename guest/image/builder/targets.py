@@ -4,13 +4,13 @@
 import dataclasses
 import pathlib
 
-from . import cache, pack, stock, tiny
+from . import cache, debian, pack, stock, tiny
 from .report import Stopwatch, human
 
 HERE = pathlib.Path(__file__).resolve().parent
 # A change of how things are packed changes every result.
 COMMON = [HERE / name for name in ("pack.py", "pack-script", "tree.py", "programs.py", "targets.py")]
-ROOTS = {"tiny": tiny}
+ROOTS = {"tiny": tiny, "debian": debian}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _suffixes(target):
     return ("vmlinuz", "initrd") if target.form == "kernel" else (target.form,)
 
 
-def _make(target, size, extra, key, scratch, report):
+def _make(target, size, extra, key, scratch, force, report):
     """Builds into `scratch`. The answer is a file for each suffix."""
     if target.form == "kernel":
         root, release, archives = stock.archives(scratch, report, extra)
@@ -67,7 +67,7 @@ def _make(target, size, extra, key, scratch, report):
         pack.initramfs(archives, scratch / "stock.initrd", scratch=scratch)
         return [stock.vmlinuz(root, release), scratch / "stock.initrd"]
     root = ROOTS[target.what]
-    archives = root.archives(scratch, report)
+    archives = root.archives(scratch, report, force)
     report.step(f"packing {target.what}.{target.form}")
     out = scratch / f"{target.what}.{target.form}"
     if target.form == "ext4":
@@ -75,7 +75,7 @@ def _make(target, size, extra, key, scratch, report):
     else:
         kernel, release = stock.kernel(scratch, report)
         archives.append(stock.modules_archive(kernel, release, scratch, extra))
-        pack.initramfs(archives, out, scratch=scratch)
+        pack.initramfs(archives, out, scratch=scratch, compressor=root.COMPRESSOR)
     return [out]
 
 
@@ -100,7 +100,8 @@ def build(target, *, size, extra, force, report):
         built = force or not all(store.find(name, key, suffix) for suffix in suffixes)
         if built:
             with store.scratch() as scratch:
-                for path, suffix in zip(_make(target, size, extra, key, scratch, report), suffixes):
+                made = _make(target, size, extra, key, scratch, force, report)
+                for path, suffix in zip(made, suffixes):
                     store.keep(path, name, key, suffix)
         stable = [store.link(name, key, suffix) for suffix in suffixes]
     for path in stable:

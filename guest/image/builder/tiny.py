@@ -11,6 +11,7 @@ from .tree import Tree
 OVERLAY = pathlib.Path(__file__).resolve().parents[1] / "tiny" / "root"
 DEFAULT_SIZE = "256M"
 JOURNAL_MIB = 4
+COMPRESSOR = ""
 
 
 def inputs():
@@ -21,7 +22,7 @@ def busybox(scratch, report):
     return packages.unpack("busybox-static", scratch / "busybox", report) / "bin" / "busybox"
 
 
-def archives(scratch, report):
+def archives(scratch, report, force=False):
     """The tar archives that make up the root, to be unpacked in this order."""
     tree = Tree()
     program = busybox(scratch, report)
@@ -41,7 +42,11 @@ def archives(scratch, report):
     tree.link("etc/mtab", "/proc/mounts")
     tree.link("var/run", "/run")
     tree.link("var/tmp", "/tmp")
-    tree.file("sbin/mark", programs.build("mark", scratch / "programs"), 0o755)
+    mark = programs.build("mark", scratch / "programs")
+    tree.file("sbin/mark", mark, 0o755)
+    # The first process tells the VMM that it is there, then becomes busybox's init.
+    tree.file("sbin/init", mark, 0o755)
+    tree.link("sbin/init.real", "/bin/busybox")
     tree.overlay(OVERLAY)
     tree.write(scratch / "tiny.tar")
     return [scratch / "tiny.tar"]
