@@ -26,13 +26,13 @@
 namespace vmm::firmware {
 
 struct LoadOptions {
-  std::string command_line;
-  std::string initrd;                   // path of the initrd, or of the one Multiboot module; empty: none
-  std::vector<MemoryRange> memory_map;  // from make_memory_map
-  std::optional<Gpa> rsdp;              // ACPI's root pointer, where the protocol can say it
-  std::optional<Gpa>
-      flat_address;  // load the file, whatever it is, as a flat binary and enter it in real mode
-  std::vector<std::byte> random_seed;  // for the guest's generator before it has any entropy; empty: none
+  std::string command_line = {};
+  std::string initrd = {};  // path of the initrd, or of the one Multiboot module; empty: none
+  std::vector<MemoryRange> memory_map = {};  // from make_memory_map
+  std::optional<Gpa> rsdp = {};              // ACPI's root pointer, where the protocol can say it
+  std::optional<Gpa> flat_address = {};      // run any file as a flat binary there, in real mode
+  std::vector<std::byte> random_seed =
+      {};  // for the guest's generator before it has any entropy; empty: none
 };
 
 // One step of loading, for the receipt.
