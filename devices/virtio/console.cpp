@@ -15,7 +15,7 @@ namespace {
 
 // One turn of the loop writes no more than this, so that a chain that names the same gigabyte many times
 // keeps nothing else waiting.
-constexpr size_t kBytesPerTurn = 256 * 1024;
+constexpr size_t kBytesPerTurn = size_t{256} * 1024;
 constexpr size_t kCopyBytes = 4096;
 
 constexpr size_t kEmergencyWrite = offsetof(virtio_console_config, emerg_wr);
