@@ -26,10 +26,12 @@ std::optional<LogLevel> parse_log_level(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view log_level_name(LogLevel level) { return kNames[static_cast<uint8_t>(level)]; }
+
 void log_line(LogLevel level, std::string_view text) {
   // A terminal in raw mode does not return the carriage on a line feed.
   const std::string_view end = ::isatty(STDERR_FILENO) == 1 ? "\r\n" : "\n";
-  const auto out = fmt::format("vmm: {}: {}{}", kNames[static_cast<uint8_t>(level)], text, end);
+  const auto out = fmt::format("vmm: {}: {}{}", log_level_name(level), text, end);
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, out.data(), out.size());
 }
 

@@ -19,6 +19,7 @@ enum class LogLevel : uint8_t { error, warning, info, debug };
 void set_log_level(LogLevel level);
 [[nodiscard]] LogLevel log_level();
 [[nodiscard]] std::optional<LogLevel> parse_log_level(std::string_view name);
+[[nodiscard]] std::string_view log_level_name(LogLevel level);
 
 // One line, one write(2): lines of several threads do not mix.
 void log_line(LogLevel level, std::string_view text);

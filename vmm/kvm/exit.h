@@ -62,8 +62,8 @@ struct Unexpected {
 using Exit = std::variant<PortRead, PortWrite, MmioRead, MmioWrite, Halted, TripleFault, Interrupted, SystemEvent,
                           InternalError, FailedEntry, RunFailed, Unexpected>;
 
-// "io", "mmio", … as the receipt and the diagnostics name them.
-[[nodiscard]] std::string_view exit_name(const Exit& exit);
+// How the receipt and the diagnostics name the alternative `index` of an Exit.
+[[nodiscard]] std::string_view exit_name(size_t index);
 [[nodiscard]] std::string_view suberror_name(uint32_t suberror);
 
 }  // namespace vmm::kvm

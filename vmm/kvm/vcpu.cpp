@@ -34,8 +34,6 @@ constexpr size_t kApicLvtLint1 = 0x360;
 constexpr uint32_t kDeliveryExtInt = 7U << 8;
 constexpr uint32_t kDeliveryNmi = 4U << 8;
 
-int kick_signal() { return SIGRTMIN; }
-
 kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode) {
   kvm_segment segment{};
   segment.limit = 0xffffffff;
@@ -50,6 +48,8 @@ kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode) {
 }
 
 }  // namespace
+
+int Vcpu::kick_signal() { return SIGRTMIN; }
 
 void Vcpu::install_kick_signal() {
   struct sigaction action {};
@@ -213,13 +213,18 @@ Result<Position> Vcpu::position() const {
                   .halted = known && state.mp_state == KVM_MP_STATE_HALTED};
 }
 
+uint32_t Vcpu::tsc_khz() const {
+  const int khz = ::ioctl(fd(), KVM_GET_TSC_KHZ, 0);
+  return khz > 0 ? static_cast<uint32_t>(khz) : 0;
+}
+
 Fd Vcpu::stats_fd() const { return Fd{::ioctl(fd(), KVM_GET_STATS_FD, 0)}; }
 
-std::string_view exit_name(const Exit& exit) {
+std::string_view exit_name(size_t index) {
   constexpr std::array<std::string_view, std::variant_size_v<Exit>> kNames = {
       "port read",    "port write",     "mmio read",    "mmio write", "hlt",        "triple fault",
       "interrupted",  "system event",   "internal error", "failed entry", "run failed", "unexpected"};
-  return kNames[exit.index()];
+  return kNames[index];
 }
 
 std::string_view suberror_name(uint32_t suberror) {

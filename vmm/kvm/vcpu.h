@@ -47,6 +47,8 @@ class Vcpu {
 
   [[nodiscard]] Result<Position> position() const;
 
+  [[nodiscard]] uint32_t tsc_khz() const;  // what the guest's TSC counts; 0 if KVM does not say
+
   // KVM's counters of this vCPU; empty where the host has none.
   [[nodiscard]] Fd stats_fd() const;
 
@@ -57,6 +59,7 @@ class Vcpu {
 
   // The signal that kicks, with a handler that does nothing. Once, before vCPU threads start.
   static void install_kick_signal();
+  [[nodiscard]] static int kick_signal();
 
  private:
   friend class Vm;
