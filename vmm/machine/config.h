@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything a user can say about a machine: what the command line and the configuration file both fill in, and
+// the only thing Machine is built from.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "devices/backend/host_forward.h"
+#include "devices/backend/mac_address.h"
+#include "vmm/core/log.h"
+#include "vmm/core/types.h"
+
+namespace vmm {
+
+struct DiskConfig {
+  std::filesystem::path file;
+  bool read_only = false;
+  std::string serial;  // at most 20 bytes (virtio 1.2, 5.2.6.1); empty: made from the position
+};
+
+struct UserNetConfig {
+  std::vector<backend::HostForward> forwards;
+};
+struct TapNetConfig {
+  std::string name;
+};
+struct NetConfig {
+  std::variant<UserNetConfig, TapNetConfig> backend;
+  std::optional<backend::MacAddress> mac;  // none: a stable one is made up
+};
+
+struct ConsoleConfig {
+  enum class Kind : uint8_t { stdio, file, socket, none };
+  Kind kind = Kind::stdio;
+  std::filesystem::path path;  // file and socket
+  friend bool operator==(const ConsoleConfig&, const ConsoleConfig&) = default;
+};
+
+enum class Transport : uint8_t {
+  pci,
+  mmio,          // described in ACPI
+  mmio_cmdline,  // described by virtio_mmio.device= on the command line, for kernels without ACPI
+};
+
+// One step of a scripted boot: wait until the console has said `pattern`, then type `answer`.
+struct Expectation {
+  std::string pattern;  // POSIX extended regular expression
+  std::string answer;   // typed as it is; empty: nothing
+};
+
+struct Config {
+  static constexpr uint64_t kMinimumMemory = 64ULL << 20;
+  static constexpr uint32_t kMaximumCpus = 254;  // an 8-bit local APIC id each; 255 is the broadcast
+
+  std::filesystem::path kernel;
+  std::filesystem::path initrd;          // empty: none
+  std::optional<std::string> cmdline;    // replaces the default command line
+  std::string append;                    // is added to it
+  std::filesystem::path symbols;         // ELF or System.map that names addresses in diagnostics; empty: none
+  std::optional<Gpa> flat_address;       // load the kernel as a flat real-mode binary there
+
+  uint32_t cpus = 1;
+  std::string cpu_model = "host";
+  uint64_t memory = 512ULL << 20;        // bytes, a multiple of 4 KiB
+
+  std::vector<DiskConfig> disks;
+  // None given: one user network. An empty list: no network.
+  std::optional<std::vector<NetConfig>> nets;
+  ConsoleConfig console;                                              // the serial port, ttyS0
+  ConsoleConfig virtio_console{.kind = ConsoleConfig::Kind::none, .path = {}};  // hvc0
+  Transport transport = Transport::pci;
+
+  bool reboot = true;                    // a guest's reset restarts the machine in place
+  bool debug_ports = false;              // 0xE9, 0xF4 and the scratch device
+  bool rtc = false;                      // a CMOS clock; Linux has kvm-clock and does without
+  bool pit = false;                      // the i8254 timer, for kernels that need it
+  std::filesystem::path stats;           // receipt as JSON; empty: none
+  LogLevel log = LogLevel::warning;
+
+  std::vector<Expectation> expectations;
+  std::chrono::milliseconds timeout{0};  // 0: none
+  std::chrono::seconds silence{30};      // without console output until diagnostics are printed; 0: never
+};
+
+// The networks of this configuration: one in user mode where none is given and none is refused.
+[[nodiscard]] inline std::vector<NetConfig> networks(const Config& config) {
+  return config.nets.value_or(std::vector<NetConfig>(1));
+}
+
+}  // namespace vmm

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a run cost: the figures of the receipt. Times count from the start of the process.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "vmm/machine/outcome.h"
+
+namespace vmm {
+
+struct Receipt {
+  using Nanoseconds = std::chrono::nanoseconds;
+
+  struct Mark {  // a byte at the marker port
+    std::string name;
+    Nanoseconds at{};
+  };
+  struct Met {  // an expectation
+    std::string pattern;
+    Nanoseconds at{};
+  };
+  struct Phase {  // a step before the first instruction
+    std::string name;
+    Nanoseconds duration{};
+    uint64_t bytes = 0;
+  };
+  struct Exits {
+    std::string reason;
+    uint64_t count = 0;
+  };
+  struct Accesses {  // exits by the device they went to
+    std::string space;  // "port" or "mmio"
+    std::string device;
+    uint64_t reads = 0;
+    uint64_t writes = 0;
+  };
+  struct Traffic {
+    std::string device;
+    uint64_t in = 0;  // bytes to the guest
+    uint64_t out = 0;  // bytes from the guest
+  };
+  struct Counter {
+    std::string name;
+    uint64_t value = 0;
+  };
+
+  Outcome outcome;
+  uint32_t resets = 0;  // of the machine, in place
+  std::string kernel;   // what the loader made of the file
+  std::string engine;   // of the I/O loop
+
+  Nanoseconds first_instruction{};
+  Nanoseconds wall{};
+  Nanoseconds cpu_guest{};  // of the vCPU threads
+  Nanoseconds cpu_vmm{};    // of all others
+  std::vector<Phase> phases;
+  std::vector<Mark> marks;
+  std::vector<Met> met;
+
+  std::vector<Exits> exits;        // to user space
+  std::vector<Accesses> accesses;
+  std::vector<Traffic> traffic;    // disks, networks, consoles
+  uint64_t interrupts = 0;         // that devices asked for
+
+  uint64_t memory_size = 0;         // bytes of guest RAM
+  uint64_t memory_touched = 0;      // of it, bytes that the host gave pages for
+  uint64_t memory_vmm = 0;          // private bytes of this process beside guest RAM
+  std::vector<Counter> kvm;         // KVM's own, all vCPUs together; empty where the host has none
+};
+
+// Bytes of this process's memory that are its own: Pss of all mappings, in bytes; 0 if the host does not tell.
+[[nodiscard]] uint64_t process_pss();
+
+// CPU time of the whole process so far.
+[[nodiscard]] std::chrono::nanoseconds process_cpu_time();
+
+}  // namespace vmm

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/session.h"
+
+#include <fmt/chrono.h>
+#include <fmt/core.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "vmm/core/log.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/machine/diagnosis.h"
+#include "vmm/machine/marks.h"
+
+namespace vmm {
+
+Result<std::unique_ptr<Session>> Session::create(const Config& config, Clock::time_point begin,
+                                                 std::function<void(const std::string&)> say) {
+  std::unique_ptr<Session> session{new Session{config, begin, std::move(say)}};
+  VMM_TRY(session->open());
+  return session;
+}
+
+Session::~Session() {
+  if (io_thread_.joinable()) {
+    io_loop_->stop();
+    io_thread_.join();
+  }
+}
+
+Result<void> Session::open() {
+  VMM_TRY_ASSIGN(system_, kvm::System::open());
+  if (config_.cpus > system_->max_vcpus()) {
+    return fail("--cpus {}: this host's KVM gives a machine at most {}", config_.cpus, system_->max_vcpus());
+  }
+  kvm::Vcpu::install_kick_signal();
+  VMM_TRY_ASSIGN(main_loop_, EventLoop::create(EventLoop::Engine::epoll));  // idle but for a few events
+  VMM_TRY_ASSIGN(io_loop_, EventLoop::create());
+  receipt_.engine = io_loop_->engine() == EventLoop::Engine::io_uring ? "io_uring" : "epoll";
+  VMM_TRY(watch_signals());
+  VMM_TRY_ASSIGN(watch_, ConsoleWatch::create(config_.expectations, [this](std::string_view text) {
+                   backends_.serial->type(text);
+                 }));
+  VMM_TRY_ASSIGN(console_said_, EventFd::create());
+  watches_.push_back(main_loop_->watch(console_said_->get(), EPOLLIN, [this](uint32_t) { handle_console(); }));
+
+  const auto heard = [this](std::span<const std::byte> bytes) {
+    if (watch_->append(bytes)) console_said_->signal();
+  };
+  const auto quit = [this] {
+    main_loop_->post([this] { end({.kind = Outcome::Kind::quit, .status = 0, .detail = "Ctrl-A x"}); });
+  };
+  VMM_TRY_ASSIGN(backends_, Backends::open(config_, *io_loop_, heard, quit));
+  return arm_timers();
+}
+
+// Signals come by a descriptor, on the main thread, where anything may be done about them. Threads that are made
+// later inherit the mask.
+Result<void> Session::watch_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGWINCH, SIGCONT}) ::sigaddset(&set, signal);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  signals_ = Fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
+  if (!signals_) return fail(errno, "watch for signals");
+  watches_.push_back(main_loop_->watch(signals_.get(), EPOLLIN, [this](uint32_t) { handle_signal(); }));
+  return {};
+}
+
+Result<void> Session::arm_timers() {
+  if (config_.timeout.count() > 0) {
+    VMM_TRY_ASSIGN(timeout_, Timer::create(*main_loop_, [this] {
+                     auto detail = fmt::format("not done after {}", config_.timeout);
+                     if (!watch_->all_met()) detail += fmt::format(", waiting for \"{}\"", watch_->waiting_for());
+                     end({.kind = Outcome::Kind::timeout, .status = 0, .detail = std::move(detail)});
+                   }));
+    timeout_->arm(config_.timeout);
+  }
+  if (config_.silence.count() > 0) {
+    VMM_TRY_ASSIGN(silence_, Timer::create(*main_loop_, [this] { handle_silence(); }));
+    silence_->arm(config_.silence);
+  }
+  return {};
+}
+
+Result<Receipt> Session::run() {
+  io_thread_ = std::thread{[this] {
+    ::pthread_setname_np(::pthread_self(), "io");
+    io_loop_->run();
+  }};
+
+  while (true) {
+    // Events come from vCPU threads: they are handled, later, on this one.
+    const Machine::Events events{
+        .ended =
+            [this, generation = receipt_.resets](Outcome outcome) {
+              main_loop_->post([this, generation, outcome] {
+                if (generation == receipt_.resets) end(outcome);  // else a late word of the machine before this
+              });
+            },
+        .marked =
+            [this](uint8_t mark) {
+              main_loop_->post([this, mark, when = since_begin()] {
+                user_space_seen_ |= mark >= kMarkInit;
+                receipt_.marks.push_back({mark_name(mark), when});
+              });
+            },
+        .first_run =
+            [this] {
+              if (!first_run_seen_.exchange(true)) receipt_.first_instruction = since_begin();
+            }};
+    const bool first = receipt_.resets == 0;
+    std::vector<Receipt::Phase> phases;
+    VMM_TRY_ASSIGN(machine_, Machine::create(config_, {*system_, *io_loop_, backends_}, events, phases));
+    if (first) receipt_.phases = std::move(phases);
+
+    machine_->start();
+    main_loop_->run();
+    machine_->stop();
+    machine_->report(receipt_);
+    machine_.reset();
+
+    const bool restart = outcome_->kind == Outcome::Kind::reset && config_.reboot;
+    if (!restart) break;
+    log(LogLevel::info, "machine: {}, restarting", outcome_->detail);
+    ++receipt_.resets;
+    outcome_.reset();
+  }
+
+  auto outcome = *outcome_;
+  handle_console();  // what the guest said last
+  const bool guest_ended = outcome.kind == Outcome::Kind::power_off || outcome.kind == Outcome::Kind::reset;
+  if (watch_->scripted() && watch_->all_met() && guest_ended) {
+    outcome.kind = Outcome::Kind::expectations_met;
+  } else if (!watch_->all_met() && guest_ended) {
+    outcome = {.kind = Outcome::Kind::expectation_unmet,
+               .status = 0,
+               .detail = fmt::format("the guest ended ({}) and never said \"{}\"", outcome.detail,
+                                     watch_->waiting_for())};
+  }
+  receipt_.outcome = std::move(outcome);
+  receipt_.wall = since_begin();
+  receipt_.cpu_vmm = process_cpu_time() - receipt_.cpu_guest;
+  return std::move(receipt_);
+}
+
+void Session::end(Outcome outcome) {
+  if (outcome_) return;
+  outcome_ = std::move(outcome);
+  main_loop_->stop();
+}
+
+void Session::handle_signal() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    const auto number = static_cast<int>(info.ssi_signo);
+    if (number == SIGWINCH || number == SIGCONT) {
+      if (backends_.terminal == nullptr) continue;
+      if (number == SIGCONT) backends_.terminal->continued();
+      backends_.terminal->window_changed();
+      continue;
+    }
+    if (!asked_to_power_off_ && machine_) {
+      asked_to_power_off_ = true;
+      say_(fmt::format("{}: asking the guest to power off; a second one stops it", ::strsignal(number)));
+      machine_->press_power_button();
+      continue;
+    }
+    end({.kind = Outcome::Kind::signal,
+         .status = static_cast<uint8_t>(number),
+         .detail = fmt::format("stopped by {}", ::strsignal(number))});
+  }
+}
+
+void Session::handle_console() {
+  [[maybe_unused]] const bool said = console_said_->drain();
+  for (const auto& met : watch_->match()) receipt_.met.push_back({met.pattern, since_begin()});
+  if (watch_->scripted() && watch_->all_met()) {
+    end({.kind = Outcome::Kind::expectations_met, .status = 0, .detail = "every expectation was met"});
+  }
+}
+
+// Once a run: a guest that has come to user space, or to a prompt, may be as silent as it likes.
+void Session::handle_silence() {
+  if (user_space_seen_ || !machine_ || looks_like_prompt(watch_->last_lines(1))) return;
+  const auto last = watch_->last_output();
+  const auto begin = last == Clock::time_point{} ? begin_ + receipt_.first_instruction : last;
+  const auto quiet = Clock::now() - begin;
+  if (quiet < config_.silence) {
+    silence_->arm(config_.silence - quiet);
+    return;
+  }
+  Receipt so_far;
+  machine_->report(so_far);
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(quiet);
+  for (const auto& line : diagnose_silence(
+           {config_, seconds, watch_->last_lines(40), machine_->describe_vcpus(), so_far})) {
+    say_(line);
+  }
+}
+
+}  // namespace vmm

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/virtio_devices.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "devices/backend/entropy.h"
+#include "devices/pci/root_bus.h"
+#include "devices/virtio/blk.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/device.h"
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
+#include "devices/virtio/rng.h"
+#include "vmm/machine/layout.h"
+
+namespace vmm {
+
+// Members in the order they are built: devices before the transports that use them.
+struct VirtioDevices::Parts {
+  explicit Parts(const Wiring& w) : wiring(w) {}
+
+  void create_devices(const Config& config);
+  Result<void> create_pci();
+  Result<void> attach_pci(virtio::Device& device);
+  Result<void> attach_mmio(virtio::Device& device);
+
+  const Wiring wiring;
+  backend::HostEntropy entropy;
+  std::vector<std::unique_ptr<virtio::Device>> devices;
+  // Some of them again, for their counters.
+  std::vector<const virtio::Blk*> disks;
+  const virtio::Rng* rng = nullptr;
+
+  std::vector<std::unique_ptr<IrqLine>> lines;
+  std::unique_ptr<pci::RootBus> bus;
+  std::vector<std::unique_ptr<virtio::PciTransport>> on_pci;
+  std::vector<std::unique_ptr<virtio::MmioTransport>> on_mmio;
+};
+
+VirtioDevices::VirtioDevices(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+VirtioDevices::~VirtioDevices() = default;
+
+Result<std::unique_ptr<VirtioDevices>> VirtioDevices::create(const Config& config, const Wiring& wiring) {
+  auto parts = std::make_unique<Parts>(wiring);
+  parts->create_devices(config);
+  if (config.transport == Transport::pci) VMM_TRY(parts->create_pci());
+  for (const auto& device : parts->devices) {
+    VMM_TRY(parts->bus ? parts->attach_pci(*device) : parts->attach_mmio(*device));
+  }
+  return std::unique_ptr<VirtioDevices>{new VirtioDevices{std::move(parts)}};
+}
+
+// In the order in which guests find them: vda, vdb, …, eth0, …
+void VirtioDevices::Parts::create_devices(const Config& config) {
+  auto& backends = wiring.backends;
+  for (size_t i = 0; i < backends.disks.size(); ++i) {
+    auto name = fmt::format("blk{}", i);
+    const auto& serial = config.disks[i].serial;
+    auto disk = std::make_unique<virtio::Blk>(wiring.loop, *backends.disks[i], name, serial.empty() ? name : serial);
+    disks.push_back(disk.get());
+    devices.push_back(std::move(disk));
+  }
+  if (backends.virtio_console) {
+    devices.push_back(std::make_unique<virtio::Console>("console0", wiring.loop, *backends.virtio_console));
+  }
+  auto source = std::make_unique<virtio::Rng>(wiring.loop, entropy, "rng0");
+  rng = source.get();
+  devices.push_back(std::move(source));
+}
+
+Result<void> VirtioDevices::Parts::create_pci() {
+  pci::RootBus::Place place{.ecam = Gpa{layout::kEcam},
+                            .window = {Gpa{layout::kPciWindow}, layout::kPciWindowSize},
+                            .intx = {},
+                            .reset_control = &wiring.reset_control};
+  for (uint32_t wire = 0; wire < pci::kIntxWires; ++wire) {
+    VMM_TRY_ASSIGN(auto line, wiring.vm.create_line(Gsi{layout::kPciIntxGsi + wire}, kvm::Vm::Trigger::level));
+    place.intx[wire] = line.get();
+    lines.push_back(std::move(line));
+  }
+  VMM_TRY_ASSIGN(bus, pci::RootBus::create(wiring.ports, wiring.mmio, wiring.vm, place));
+  return {};
+}
+
+Result<void> VirtioDevices::Parts::attach_pci(virtio::Device& device) {
+  VMM_TRY_ASSIGN(auto transport, virtio::PciTransport::create(device, wiring.memory, *bus, wiring.vm));
+  on_pci.push_back(std::move(transport));
+  return {};
+}
+
+Result<void> VirtioDevices::Parts::attach_mmio(virtio::Device& device) {
+  const size_t index = on_mmio.size();
+  if (index >= std::size(layout::kMmioGsis)) {
+    return fail("{} virtio devices are too many for the MMIO transport, which has {} interrupts: use --transport pci",
+                devices.size(), std::size(layout::kMmioGsis));
+  }
+  VMM_TRY_ASSIGN(auto line, wiring.vm.create_line(Gsi{layout::kMmioGsis[index]}, kvm::Vm::Trigger::edge));
+  const Gpa base{layout::kVirtioMmio + index * layout::kVirtioMmioSize};
+  VMM_TRY_ASSIGN(auto transport,
+                 virtio::MmioTransport::create(device, wiring.memory, *line, wiring.vm, base));
+  VMM_TRY(wiring.mmio.map(base.raw, layout::kVirtioMmioSize, *transport, device.name()));
+  lines.push_back(std::move(line));
+  on_mmio.push_back(std::move(transport));
+  return {};
+}
+
+firmware::AcpiConfig VirtioDevices::describe(const Config& config) const {
+  firmware::AcpiConfig acpi;
+  acpi.cpus = config.cpus;
+  acpi.local_apic = Gpa{layout::kLocalApic};
+  acpi.io_apic = Gpa{layout::kIoApic};
+  acpi.pm = Port{layout::kAcpiPm};
+  acpi.sci = layout::kSciGsi;
+  acpi.cmos_rtc = config.rtc;
+  if (parts_->bus) acpi.ecam = Gpa{layout::kEcam};
+  if (config.transport == Transport::mmio) {
+    for (size_t i = 0; i < parts_->on_mmio.size(); ++i) {
+      acpi.virtio_mmio.push_back(
+          {Gpa{layout::kVirtioMmio + i * layout::kVirtioMmioSize}, Gsi{layout::kMmioGsis[i]}});
+    }
+  }
+  return acpi;
+}
+
+void VirtioDevices::stop() {
+  for (auto& transport : parts_->on_pci) transport->core().reset();
+  for (auto& transport : parts_->on_mmio) transport->reset();
+}
+
+void VirtioDevices::report(Receipt& receipt) const {
+  const auto add = [&receipt](std::string_view name, uint64_t in, uint64_t out) {
+    auto known = std::ranges::find(receipt.traffic, name, &Receipt::Traffic::device);
+    if (known == receipt.traffic.end()) {
+      receipt.traffic.push_back({std::string{name}, 0, 0});
+      known = std::prev(receipt.traffic.end());
+    }
+    known->in += in;
+    known->out += out;
+  };
+  for (const auto* disk : parts_->disks) {
+    const auto counts = disk->counts();
+    add(disk->name(), counts.bytes_read, counts.bytes_written);
+  }
+  add(parts_->rng->name(), parts_->rng->bytes(), 0);
+}
+
+}  // namespace vmm
