@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "vmm/cli/config_file.h"
+#include "vmm/cli/options.h"
+#include "vmm/cli/report_text.h"
+#include "vmm/core/fd.h"
+#include "vmm/core/log.h"
+#include "vmm/machine/host.h"
+#include "vmm/machine/session.h"
+
+namespace vmm::cli {
+namespace {
+
+constexpr int kHostFailure = 1;
+constexpr int kUsage = 2;
+
+Result<void> write_file(const std::filesystem::path& path, const std::string& text) {
+  const Fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+  if (!file) return fail(errno, "write the receipt to {}", path.string());
+  for (size_t done = 0; done < text.size();) {
+    const auto wrote = ::write(file.get(), text.data() + done, text.size() - done);
+    if (wrote < 0 && errno != EINTR) return fail(errno, "write the receipt to {}", path.string());
+    if (wrote > 0) done += static_cast<size_t>(wrote);
+  }
+  return {};
+}
+
+int report_error(const Error& error, int code) {
+  log_line(LogLevel::error, error.message);
+  return code;
+}
+
+int doctor(bool json) {
+  const auto report = examine_host();
+  fmt::print("{}", json ? host_json(report) : host_text(report));
+  return report.kind == HostReport::Kind::hardware ? 0 : kHostFailure;
+}
+
+// What a person wants to know of an end that was not the guest's power-off.
+void explain_end(const Receipt& receipt, const std::string& last_lines) {
+  const auto kind = receipt.outcome.kind;
+  if (exit_code(receipt.outcome) == 0 || kind == Outcome::Kind::debug_exit) return;
+  log_line(LogLevel::error, fmt::format("{}: {}", outcome_name(kind), receipt.outcome.detail));
+  if (kind != Outcome::Kind::timeout && kind != Outcome::Kind::expectation_unmet) return;
+  if (last_lines.empty()) {
+    fmt::print(stderr, "the console never said a word\n");
+  } else {
+    fmt::print(stderr, "the last lines of the console:\n{}\n", last_lines);
+  }
+}
+
+int run(const Config& config, std::chrono::steady_clock::time_point begin) {
+  const auto say = [](const std::string& line) { log_line(LogLevel::warning, line); };
+  constexpr size_t kLastLines = 20;
+  Receipt receipt;
+  std::string last_lines;
+  {
+    auto session = Session::create(config, begin, say);
+    if (!session) return report_error(session.error(), kHostFailure);
+    auto result = (*session)->run();
+    if (!result) return report_error(result.error(), kHostFailure);
+    receipt = std::move(*result);
+    last_lines = (*session)->last_console_lines(kLastLines);
+  }  // the terminal is as it was
+  explain_end(receipt, last_lines);
+  if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "{}", receipt_text(receipt));
+  if (!config.stats.empty()) {
+    if (const auto written = write_file(config.stats, receipt_json(receipt)); !written) {
+      return report_error(written.error(), kHostFailure);
+    }
+  }
+  return exit_code(receipt.outcome);
+}
+
+int main_without_net(std::span<const char* const> arguments, std::chrono::steady_clock::time_point begin) {
+  const auto command = parse_command_line(arguments);
+  if (!command) return report_error(command.error(), kUsage);
+  switch (command->kind) {
+    case Command::Kind::print_text:
+      fmt::print("{}", command->text);
+      return 0;
+    case Command::Kind::print_config:
+      fmt::print("{}", write_config(command->config));
+      return 0;
+    case Command::Kind::doctor:
+      return doctor(command->json);
+    case Command::Kind::run:
+      break;
+  }
+  set_log_level(command->config.log);
+  return run(command->config, begin);
+}
+
+}  // namespace
+}  // namespace vmm::cli
+
+int main(int argc, char** argv) {
+  const auto begin = std::chrono::steady_clock::now();
+  try {
+    return vmm::cli::main_without_net({argv, static_cast<size_t>(argc)}, begin);
+  } catch (const std::exception& error) {  // memory ran out, or a bug of ours
+    fmt::print(stderr, "vmm: error: {}\n", error.what());
+    return 1;
+  }
+}

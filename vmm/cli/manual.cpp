@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/cli/manual.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <vector>
+
+namespace vmm::cli {
+namespace {
+
+struct ExitCode {
+  std::string_view code;
+  std::string_view meaning;
+};
+
+constexpr std::array kExitCodes = {
+    ExitCode{"0", "the guest powered off, every --expect was met, or the user quit with Ctrl-A x"},
+    ExitCode{"1", "the machine could not be started, or the host failed"},
+    ExitCode{"2", "the command line or the configuration file is wrong"},
+    ExitCode{"3", "the guest panicked (and said so by pvpanic)"},
+    ExitCode{"4", "triple fault"},
+    ExitCode{"5", "KVM could not go on with the guest"},
+    ExitCode{"6", "--timeout was reached"},
+    ExitCode{"7", "the guest ended before every --expect was met"},
+    ExitCode{"8", "the guest asked for a reset, with --no-reboot"},
+    ExitCode{"128+N", "stopped by signal N, the second time it came; the first one presses the power button"},
+};
+
+struct Example {
+  std::string_view what;
+  std::string_view command;
+};
+
+constexpr std::array kExamples = {
+    Example{"A kernel with its drivers built in, and a root file system:", "vmm --kernel bzImage --disk rootfs.img"},
+    Example{"Debian's kernel, four CPUs, a port of the host that leads to the guest's ssh:",
+            "vmm --kernel vmlinuz --initrd initrd.img --disk debian.img --cpus 4 --memory 2G "
+            "--net user,hostfwd=tcp:127.0.0.1:2222-:22"},
+    Example{"An automated boot test:",
+            "vmm --config guest.json --expect 'login: $' --send 'root\\n' --expect '# $' --timeout 60"},
+};
+
+// Everything a user can give, hidden options left out.
+std::vector<const CLI::Option*> shown(const CLI::App& app, const std::string& group) {
+  return app.get_options(
+      [&group](const CLI::Option* option) { return option->get_group() == group && option->nonpositional(); });
+}
+
+std::string troff(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\') {
+      out += "\\e";
+    } else if (c == '-') {
+      out += "\\-";
+    } else if (c == '\'' || c == '.') {
+      out += c == '.' ? "\\&." : "\\(aq";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string manual_page(const CLI::App& app) {
+  std::string page = fmt::format(".TH VMM 1 \"\" \"vmm {}\" \"User Commands\"\n", VMM_VERSION);
+  page += ".SH NAME\nvmm \\- boot a Linux guest on KVM\n";
+  page += ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n";
+  page +=
+      ".SH DESCRIPTION\n.B vmm\nruns an unmodified guest in a virtual machine: it drives /dev/kvm and gives the guest\n"
+      "memory, CPUs, a serial console and virtio devices. The kernel is told by its content.\n";
+  for (const auto& group : app.get_groups()) {
+    const auto options = shown(app, group);
+    if (group.empty() || options.empty()) continue;
+    page += fmt::format(".SH {}\n", group == "Options" ? "GENERAL" : group);
+    for (const auto* option : options) {
+      const bool takes_value = option->get_items_expected_max() > 0;
+      page += fmt::format(".TP\n.B {}", troff(option->get_name(false, true)));
+      page += takes_value ? fmt::format(" \\fI{}\\fR\n", troff(option->get_type_name())) : std::string{"\n"};
+      page += troff(option->get_description()) + "\n";
+    }
+  }
+  page += ".SH KEYS\nOn a terminal, Ctrl\\-A begins a key of vmm: Ctrl\\-A x quits, Ctrl\\-A h helps,\n"
+          "Ctrl\\-A Ctrl\\-A types one Ctrl\\-A.\n";
+  page += ".SH EXIT STATUS\n";
+  for (const auto& [code, meaning] : kExitCodes) page += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
+  page += ".SH FILES\n.TP\n.B \\-\\-config\nA JSON object. Keys are the names of the options, without the dashes; options that\n"
+          "can be repeated are lists; relative paths are relative to the file.\n";
+  page += ".SH EXAMPLES\n";
+  for (const auto& [what, command] : kExamples) {
+    page += fmt::format("{}\n.PP\n.nf\n.RS\n{}\n.RE\n.fi\n.PP\n", troff(what), troff(command));
+  }
+  return page;
+}
+
+std::string bash_completion(const CLI::App& app) {
+  std::string names;
+  std::string files;
+  for (const auto& group : app.get_groups()) {
+    if (group.empty()) continue;
+    for (const auto* option : shown(app, group)) {
+      for (const auto& name : option->get_lnames()) {
+        names += (names.empty() ? "--" : " --") + name;
+        if (option->get_type_name().starts_with("FILE")) files += (files.empty() ? "--" : "|--") + name;
+      }
+    }
+  }
+  return fmt::format(R"(# bash completion for vmm
+_vmm() {{
+  local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
+  case $previous in
+    {0}) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --console|--virtio-console) mapfile -t COMPREPLY < <(compgen -W 'stdio file= socket= none' -- "$current"); return ;;
+    --net) mapfile -t COMPREPLY < <(compgen -W 'user tap= none' -- "$current"); return ;;
+    --transport) mapfile -t COMPREPLY < <(compgen -W 'pci mmio mmio-cmdline' -- "$current"); return ;;
+    --log) mapfile -t COMPREPLY < <(compgen -W 'error warning info debug' -- "$current"); return ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W 'doctor {1}' -- "$current")
+}}
+complete -o nospace -o filenames -F _vmm vmm
+)",
+                     files, names);
+}
+
+std::string help_footer() {
+  std::string text = "Exit codes:\n";
+  for (const auto& [code, meaning] : kExitCodes) text += fmt::format("  {:6} {}\n", code, meaning);
+  text += "\nOn a terminal: Ctrl-A x quits, Ctrl-A h helps.\n\nExamples:\n";
+  for (const auto& [what, command] : kExamples) text += fmt::format("  {}\n    {}\n", what, command);
+  return text;
+}
+
+}  // namespace vmm::cli

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/cli/options.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <utility>
+
+#include "vmm/cli/config_file.h"
+#include "vmm/cli/manual.h"
+#include "vmm/cli/values.h"
+#include "vmm/machine/console_watch.h"
+
+namespace vmm::cli {
+namespace {
+
+// What the options fill in beside the configuration.
+struct Parsed {
+  Command command;
+  std::string config_file;
+  bool print_config = false;
+  bool print_manual = false;
+  bool print_completion = false;
+  bool cleared_disks = false;
+  bool cleared_nets = false;
+  bool cleared_expectations = false;
+};
+
+// An option whose value `apply` parses. CLI11 reports by exception; our parsers by result.
+CLI::Option* add(CLI::App& app, const std::string& name, std::string value_name, const std::string& text,
+                 std::function<Result<void>(const std::string&)> apply) {
+  auto* option = app.add_option(
+      name,
+      [apply = std::move(apply), name](const CLI::results_t& values) {
+        for (const auto& value : values) {
+          if (const auto applied = apply(value); !applied) throw CLI::ValidationError(name, applied.error().message);
+        }
+        return true;
+      },
+      text);
+  option->type_name(std::move(value_name));
+  option->trigger_on_parse();  // in the order given: --send belongs to the --expect before it
+  return option;
+}
+
+template <typename T>
+std::function<Result<void>(const std::string&)> into(T& target, Result<T> (*parse)(std::string_view)) {
+  return [&target, parse](const std::string& value) -> Result<void> {
+    VMM_TRY_ASSIGN(target, parse(value));
+    return {};
+  };
+}
+
+std::function<Result<void>(const std::string&)> into_path(std::filesystem::path& target) {
+  return [&target](const std::string& value) -> Result<void> {
+    if (value.empty()) return fail("names no file");
+    target = value;
+    return {};
+  };
+}
+
+// A list on the command line replaces the configuration file's list.
+template <typename List>
+void clear_once(bool& cleared, List& list) {
+  if (!std::exchange(cleared, true)) list.clear();
+}
+
+void add_guest_options(CLI::App& app, Parsed& parsed) {
+  auto& config = parsed.command.config;
+  add(app, "--kernel", "FILE", "Kernel to boot: bzImage, ELF vmlinux (64-bit or PVH entry), Multiboot 1, told by its content",
+      into_path(config.kernel));
+  add(app, "--initrd", "FILE", "Initial RAM disk, or the Multiboot module", into_path(config.initrd));
+  auto* cmdline = add(app, "--cmdline", "TEXT", "Kernel command line, in place of the default one",
+                      [&config](const std::string& value) -> Result<void> {
+                        config.cmdline = value;
+                        return {};
+                      });
+  add(app, "--append", "TEXT", "Words added to the kernel command line",
+      [&config](const std::string& value) -> Result<void> {
+        config.append = value;
+        return {};
+      })
+      ->excludes(cmdline);
+  add(app, "--flat-address", "ADDRESS", "Load the kernel as a flat binary at ADDRESS and enter it in real mode",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY_ASSIGN(const auto address, parse_number(value, 0, 0xf'ffff));
+        config.flat_address = Gpa{address};
+        return {};
+      });
+  add(app, "--cpus", "N", "Virtual CPUs, 1 to 254; one socket of N cores [1]",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY_ASSIGN(const auto cpus, parse_number(value, 1, Config::kMaximumCpus));
+        config.cpus = static_cast<uint32_t>(cpus);
+        return {};
+      });
+  add(app, "--cpu", "MODEL", "CPU features: host, or host with some taken away, as in host,-avx512f [host]",
+      [&config](const std::string& value) -> Result<void> {
+        config.cpu_model = value;
+        return {};
+      });
+  add(app, "--memory", "SIZE", "Guest memory, like 256M or 4G, at least 64M [512M]", into(config.memory, parse_size));
+}
+
+void add_device_options(CLI::App& app, Parsed& parsed) {
+  auto& config = parsed.command.config;
+  add(app, "--disk", "FILE[,ro][,serial=TEXT]",
+      "Raw image or block device; vda, vdb, ... in the order given. Locked against a second writer",
+      [&](const std::string& value) -> Result<void> {
+        clear_once(parsed.cleared_disks, config.disks);
+        VMM_TRY_ASSIGN(auto disk, parse_disk(value));
+        config.disks.push_back(std::move(disk));
+        return {};
+      });
+  add(app, "--net", "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]...[,mac=MAC] | tap=NAME[,mac=MAC] | none",
+      "Network: in user mode (DHCP, DNS, forwarded ports), over an existing tap, or none. Without --net: user",
+      [&](const std::string& value) -> Result<void> {
+        if (!config.nets) config.nets.emplace();
+        clear_once(parsed.cleared_nets, *config.nets);
+        if (value == "none") return {};
+        VMM_TRY_ASSIGN(auto net, parse_net(value));
+        config.nets->push_back(std::move(net));
+        return {};
+      });
+  add(app, "--console", "stdio|file=FILE|socket=FILE|none", "Where the serial console (ttyS0) goes [stdio]",
+      into(config.console, parse_console));
+  add(app, "--virtio-console", "stdio|file=FILE|socket=FILE|none", "Where a virtio console (hvc0) goes [none]",
+      into(config.virtio_console, parse_console));
+  add(app, "--transport", "pci|mmio|mmio-cmdline",
+      "How virtio devices appear: on PCI; as MMIO devices in ACPI; or as MMIO devices on the kernel command line [pci]",
+      into(config.transport, parse_transport));
+  app.add_flag("--rtc", config.rtc, "Add a CMOS real-time clock");
+  app.add_flag("--pit", config.pit, "Add an i8254 timer, for kernels that need one");
+  app.add_flag("--debug-ports", config.debug_ports,
+               "Add port 0xE9 (a console), port 0xF4 (exit with a status) and scratch registers");
+}
+
+void add_run_options(CLI::App& app, Parsed& parsed) {
+  auto& config = parsed.command.config;
+  app.add_option("--config", parsed.config_file, "Read a JSON file that says all that these options say; they override it")
+      ->type_name("FILE");
+  app.add_flag("--print-config", parsed.print_config, "Print the configuration file that equals this command line, and exit");
+  app.add_flag("!--no-reboot", config.reboot, "Exit with code 8 when the guest asks for a reset, instead of restarting");
+  add(app, "--stats", "FILE", "Write the receipt of the run to FILE as JSON", into_path(config.stats));
+  add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics", into_path(config.symbols));
+  add(app, "--silence", "SECONDS",
+      "Say where the guest is when its console has been silent for so long before user space; 0: never [30]",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY_ASSIGN(const auto silence, parse_seconds(value));
+        config.silence = std::chrono::duration_cast<std::chrono::seconds>(silence);
+        return {};
+      });
+  add(app, "--log", "LEVEL", "error, warning, info or debug [warning]", [&config](const std::string& value) -> Result<void> {
+    const auto level = parse_log_level(value);
+    if (!level) return fail("\"{}\" is not a level: error, warning, info or debug", value);
+    config.log = *level;
+    return {};
+  });
+}
+
+void add_test_options(CLI::App& app, Parsed& parsed) {
+  auto& config = parsed.command.config;
+  add(app, "--expect", "REGEX", "End with code 0 once the console has said REGEX (POSIX extended); several, in order",
+      [&](const std::string& value) -> Result<void> {
+        clear_once(parsed.cleared_expectations, config.expectations);
+        VMM_TRY(Pattern::create(value));
+        config.expectations.push_back({value, {}});
+        return {};
+      });
+  add(app, "--send", "TEXT", "Type TEXT once the --expect before it is met; \\n, \\t, \\xNN are understood",
+      [&](const std::string& value) -> Result<void> {
+        if (config.expectations.empty()) return fail("comes after the --expect that it answers");
+        VMM_TRY_ASSIGN(const auto text, unescape(value));
+        config.expectations.back().answer += text;
+        return {};
+      });
+  add(app, "--timeout", "SECONDS", "End with code 6 and the last lines of the console after so long",
+      into(config.timeout, parse_seconds));
+}
+
+void build(CLI::App& app, Parsed& parsed) {
+  app.set_version_flag("--version", std::string{"vmm "} + VMM_VERSION);
+  app.option_defaults()->always_capture_default(false);
+  app.option_defaults()->group("The guest");
+  add_guest_options(app, parsed);
+  app.option_defaults()->group("Its devices");
+  add_device_options(app, parsed);
+  app.option_defaults()->group("The run");
+  add_run_options(app, parsed);
+  app.option_defaults()->group("Automated boot tests");
+  add_test_options(app, parsed);
+  app.option_defaults()->group("");  // for the build, not for users
+  app.add_flag("--print-manual", parsed.print_manual);
+  app.add_flag("--print-completion", parsed.print_completion);
+
+  auto* doctor = app.add_subcommand("doctor", "Say what this host can do, and what to do about what it cannot");
+  doctor->add_flag("--json", parsed.command.json, "As JSON, for scripts");
+  app.footer(std::string{help_footer()});
+}
+
+// The file is read before the options are applied, so that they override it.
+Result<void> load_config_file(std::span<const char* const> arguments, Config& config) {
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    std::string_view word = arguments[i];
+    if (word == "--config" && i + 1 < arguments.size()) return read_config_file(arguments[i + 1], config);
+    constexpr std::string_view kJoined = "--config=";
+    if (word.starts_with(kJoined)) return read_config_file(std::string{word.substr(kJoined.size())}, config);
+  }
+  return {};
+}
+
+Result<void> check(const Config& config) {
+  if (config.kernel.empty()) return fail("--kernel is missing: name the kernel to boot, or try vmm --help");
+  if (config.memory < Config::kMinimumMemory) {
+    return fail("--memory {}: too little, give at least {}", format_size(config.memory),
+                format_size(Config::kMinimumMemory));
+  }
+  if (config.memory % 4096 != 0) return fail("--memory {}: not a multiple of 4K", config.memory);
+  constexpr uint64_t kMostMemory = 1ULL << 40;
+  if (config.memory > kMostMemory) {
+    return fail("--memory {}: more than {}", format_size(config.memory), format_size(kMostMemory));
+  }
+  if (config.console.kind == ConsoleConfig::Kind::stdio && config.virtio_console.kind == ConsoleConfig::Kind::stdio) {
+    return fail("--virtio-console stdio: the serial console is there; send that elsewhere with --console");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Command> parse_command_line(std::span<const char* const> arguments) {
+  Parsed parsed;
+  VMM_TRY(load_config_file(arguments, parsed.command.config));
+  CLI::App app{"Boots an unmodified Linux guest on /dev/kvm.", "vmm"};
+  build(app, parsed);
+  try {
+    app.parse(static_cast<int>(arguments.size()), const_cast<char**>(arguments.data()));
+  } catch (const CLI::Success& success) {  // --help, --version
+    std::ostringstream out;
+    app.exit(success, out, out);
+    return Command{.kind = Command::Kind::print_text, .config = {}, .json = false, .text = out.str()};
+  } catch (const CLI::ParseError& error) {
+    return fail("{}", error.what());
+  }
+  auto& command = parsed.command;
+  if (parsed.print_manual || parsed.print_completion) {
+    command.kind = Command::Kind::print_text;
+    command.text = parsed.print_manual ? manual_page(app) : bash_completion(app);
+    return command;
+  }
+  if (app.got_subcommand("doctor")) {
+    command.kind = Command::Kind::doctor;
+    return command;
+  }
+  VMM_TRY(check(command.config));
+  command.kind = parsed.print_config ? Command::Kind::print_config : Command::Kind::run;
+  return command;
+}
+
+}  // namespace vmm::cli

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/cli/values.h"
+
+#include <fmt/core.h>
+
+#include <charconv>
+#include <optional>
+#include <vector>
+
+namespace vmm::cli {
+namespace {
+
+constexpr std::string_view kUnits = "KMGT";
+
+template <typename T>
+bool parse_whole(std::string_view text, T& value, int base = 10) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+// Splits at commas; two commas in a row are one comma in a word.
+std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> words(1);
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != ',') {
+      words.back() += text[i];
+    } else if (i + 1 < text.size() && text[i + 1] == ',') {
+      words.back() += ',';
+      ++i;
+    } else {
+      words.emplace_back();
+    }
+  }
+  return words;
+}
+
+std::string double_commas(std::string_view text) {
+  std::string out;
+  for (const char c : text) out.append(c == ',' ? 2 : 1, c);
+  return out;
+}
+
+// "KEY=VALUE": the value, if the key is this one.
+std::optional<std::string_view> value_of(std::string_view word, std::string_view key) {
+  if (word.size() <= key.size() || !word.starts_with(key) || word[key.size()] != '=') return std::nullopt;
+  return word.substr(key.size() + 1);
+}
+
+}  // namespace
+
+Result<uint64_t> parse_size(std::string_view text) {
+  const auto bad = [text] { return fail("\"{}\" is not a size: write it like 512M or 2G", text); };
+  auto digits = text;
+  uint64_t unit = 1;
+  if (!digits.empty()) {
+    const auto suffix = kUnits.find(static_cast<char>(digits.back() & ~0x20));
+    if (suffix != std::string_view::npos) {
+      unit = 1ULL << (10 * (suffix + 1));
+      digits.remove_suffix(1);
+    }
+  }
+  uint64_t count = 0;
+  uint64_t bytes = 0;
+  if (!parse_whole(digits, count) || __builtin_mul_overflow(count, unit, &bytes)) return bad();
+  return bytes;
+}
+
+std::string format_size(uint64_t bytes) {
+  for (size_t i = kUnits.size(); i > 0; --i) {
+    const uint64_t unit = 1ULL << (10 * i);
+    if (bytes != 0 && bytes % unit == 0) return fmt::format("{}{}", bytes / unit, kUnits[i - 1]);
+  }
+  return fmt::format("{}", bytes);
+}
+
+Result<DiskConfig> parse_disk(std::string_view text) {
+  const auto words = split(text);
+  DiskConfig disk{.file = words.front(), .read_only = false, .serial = {}};
+  if (disk.file.empty()) return fail("--disk {}: names no file", text);
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (words[i] == "ro") {
+      disk.read_only = true;
+    } else if (const auto serial = value_of(words[i], "serial")) {
+      if (serial->size() > 20) return fail("--disk {}: a serial number has at most 20 characters", text);
+      disk.serial = *serial;
+    } else {
+      return fail("--disk {}: \"{}\" is not an option of a disk; there are ro and serial=TEXT (a comma in a file's "
+                  "name is written twice)",
+                  text, words[i]);
+    }
+  }
+  return disk;
+}
+
+std::string format_disk(const DiskConfig& disk) {
+  auto text = double_commas(disk.file.string());
+  if (disk.read_only) text += ",ro";
+  if (!disk.serial.empty()) text += ",serial=" + double_commas(disk.serial);
+  return text;
+}
+
+Result<NetConfig> parse_net(std::string_view text) {
+  const auto words = split(text);
+  NetConfig net;
+  if (words.front() == "user") {
+    net.backend = UserNetConfig{};
+  } else if (const auto tap = value_of(words.front(), "tap")) {
+    net.backend = TapNetConfig{std::string{*tap}};
+  } else {
+    return fail("--net {}: expected user, tap=NAME or none", text);
+  }
+  auto* user = std::get_if<UserNetConfig>(&net.backend);
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (const auto mac = value_of(words[i], "mac")) {
+      VMM_TRY_ASSIGN(net.mac, backend::MacAddress::parse(*mac));
+    } else if (const auto forward = value_of(words[i], "hostfwd"); forward && user != nullptr) {
+      VMM_TRY_ASSIGN(auto parsed, backend::HostForward::parse(*forward));
+      user->forwards.push_back(std::move(parsed));
+    } else {
+      return fail("--net {}: \"{}\" is not an option of this network; there are mac=… and, for user, "
+                  "hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
+                  text, words[i]);
+    }
+  }
+  return net;
+}
+
+std::string format_net(const NetConfig& net) {
+  std::string text;
+  if (const auto* tap = std::get_if<TapNetConfig>(&net.backend)) {
+    text = "tap=" + double_commas(tap->name);
+  } else {
+    text = "user";
+    for (const auto& forward : std::get<UserNetConfig>(net.backend).forwards) {
+      text += ",hostfwd=" + forward.to_string();
+    }
+  }
+  if (net.mac) text += ",mac=" + net.mac->to_string();
+  return text;
+}
+
+Result<ConsoleConfig> parse_console(std::string_view text) {
+  using Kind = ConsoleConfig::Kind;
+  if (text == "stdio") return ConsoleConfig{.kind = Kind::stdio, .path = {}};
+  if (text == "none") return ConsoleConfig{.kind = Kind::none, .path = {}};
+  if (const auto file = value_of(text, "file")) return ConsoleConfig{.kind = Kind::file, .path = *file};
+  if (const auto socket = value_of(text, "socket")) return ConsoleConfig{.kind = Kind::socket, .path = *socket};
+  return fail("\"{}\" is not a console: expected stdio, file=FILE, socket=FILE or none", text);
+}
+
+std::string format_console(const ConsoleConfig& console) {
+  switch (console.kind) {
+    case ConsoleConfig::Kind::stdio:
+      return "stdio";
+    case ConsoleConfig::Kind::file:
+      return "file=" + console.path.string();
+    case ConsoleConfig::Kind::socket:
+      return "socket=" + console.path.string();
+    case ConsoleConfig::Kind::none:
+      break;
+  }
+  return "none";
+}
+
+Result<Transport> parse_transport(std::string_view text) {
+  for (const auto transport : {Transport::pci, Transport::mmio, Transport::mmio_cmdline}) {
+    if (text == format_transport(transport)) return transport;
+  }
+  return fail("\"{}\" is not a transport: expected pci, mmio or mmio-cmdline", text);
+}
+
+std::string_view format_transport(Transport transport) {
+  switch (transport) {
+    case Transport::pci:
+      return "pci";
+    case Transport::mmio:
+      return "mmio";
+    case Transport::mmio_cmdline:
+      break;
+  }
+  return "mmio-cmdline";
+}
+
+Result<uint64_t> parse_number(std::string_view text, uint64_t least, uint64_t most) {
+  const bool hex = text.starts_with("0x") || text.starts_with("0X");
+  uint64_t value = 0;
+  if (!parse_whole(hex ? text.substr(2) : text, value, hex ? 16 : 10) || value < least || value > most) {
+    return fail("\"{}\" is not a number from {} to {}", text, least, most);
+  }
+  return value;
+}
+
+Result<std::chrono::milliseconds> parse_seconds(std::string_view text) {
+  constexpr double kMost = 1e7;
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (error != std::errc{} || end != text.data() + text.size() || !(seconds >= 0 && seconds <= kMost)) {
+    return fail("\"{}\" is not a number of seconds", text);
+  }
+  return std::chrono::milliseconds{static_cast<int64_t>(seconds * 1000 + 0.5)};
+}
+
+Result<std::string> unescape(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    const char kind = i + 1 < text.size() ? text[++i] : '\0';
+    uint8_t byte = 0;
+    switch (kind) {
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 't':
+        out += '\t';
+        break;
+      case '\\':
+        out += '\\';
+        break;
+      case 'x':
+        if (i + 2 >= text.size() || !parse_whole(text.substr(i + 1, 2), byte, 16)) {
+          return fail("\"{}\": \\x takes two hexadecimal digits", text);
+        }
+        out += static_cast<char>(byte);
+        i += 2;
+        break;
+      default:
+        return fail("\"{}\": a backslash begins \\n, \\r, \\t, \\\\ or \\xNN", text);
+    }
+  }
+  return out;
+}
+
+}  // namespace vmm::cli

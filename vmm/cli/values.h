@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The little languages inside option values: sizes, disks, networks, consoles. Each is parsed from a string and
+// written back as one, so that the command line and the configuration file agree. Errors name the value and say
+// what would be one.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "vmm/core/result.h"
+#include "vmm/machine/config.h"
+
+namespace vmm::cli {
+
+// "512M", "2G", "1048576K"; powers of 1024; bytes without a suffix.
+Result<uint64_t> parse_size(std::string_view text);
+std::string format_size(uint64_t bytes);
+
+// "FILE[,ro][,serial=TEXT]". A comma in FILE is written twice.
+Result<DiskConfig> parse_disk(std::string_view text);
+std::string format_disk(const DiskConfig& disk);
+
+// "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]…[,mac=…]" or "tap=NAME[,mac=…]".
+Result<NetConfig> parse_net(std::string_view text);
+std::string format_net(const NetConfig& net);
+
+// "stdio", "file=FILE", "socket=FILE", "none".
+Result<ConsoleConfig> parse_console(std::string_view text);
+std::string format_console(const ConsoleConfig& console);
+
+Result<Transport> parse_transport(std::string_view text);
+std::string_view format_transport(Transport transport);
+
+// A whole number, decimal or 0x hexadecimal, from `least` to `most`.
+Result<uint64_t> parse_number(std::string_view text, uint64_t least, uint64_t most);
+// Seconds with an optional fraction: "90", "2.5".
+Result<std::chrono::milliseconds> parse_seconds(std::string_view text);
+
+// \n, \r, \t, \\ and \xNN in text that is typed to the guest.
+Result<std::string> unescape(std::string_view text);
+
+}  // namespace vmm::cli
