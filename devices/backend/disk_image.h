@@ -7,6 +7,9 @@
 // fcntl(2)), so two machines never write one disk. A block device that the host has mounted is not opened for
 // writing.
 //
+// All requests come from one loop's thread. Discards and zeroes are fallocate(2) on files and on block
+// devices alike: the ioctls for devices would keep the loop waiting.
+//
 // Missing: O_DIRECT; an image that grows or shrinks while it is open keeps the size it had.
 #pragma once
 

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMostBuffers = 1024;  // UIO_MAXIOV: what one readv or writev takes
 
 // Zeros to write where a range cannot be zeroed otherwise, 1 MiB at a time.
-alignas(4096) constinit const std::array<std::byte, 64 * 1024> kZeros{};
+alignas(4096) constinit const std::array<std::byte, 65536> kZeros{};
 constexpr size_t kZeroBuffers = 16;
 
 bool unsupported(int32_t error) {
