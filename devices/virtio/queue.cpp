@@ -161,15 +161,18 @@ std::optional<QueueFault> Queue::add_buffer(Chain& chain, uint64_t address, uint
   return std::nullopt;
 }
 
-void Queue::complete(Chain chain, uint32_t written) {
+void Queue::stage(Chain chain, uint32_t written) {
   assert(ready() && in_flight_[chain.head_] && written <= chain.writable_size_);
   const UsedElement element{.id = chain.head_, .length = written};
   used_.store(used_entry(next_used_ % size_), element);
   in_flight_[chain.head_] = false;
   ++next_used_;
-  used_.store_release16(kRingIndex, next_used_);
   chain.buffers_.clear();
   spare_.push_back(std::move(chain.buffers_));
+}
+
+void Queue::publish() {
+  used_.store_release16(kRingIndex, next_used_);
 }
 
 bool Queue::should_notify() {

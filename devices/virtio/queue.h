@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/chain.h"
@@ -58,7 +59,14 @@ class Queue {
 
   // Gives a chain back with `written` bytes in its writable part. Visible to the driver at once; no
   // notification.
-  void complete(Chain chain, uint32_t written);
+  void complete(Chain chain, uint32_t written) {
+    stage(std::move(chain), written);
+    publish();
+  }
+  // The same for chains that belong together: the driver sees those staged when they are published, all at once.
+  // Nothing may stay staged when a turn ends.
+  void stage(Chain chain, uint32_t written);
+  void publish();
 
   // True if the driver wants to be told of what was completed since the last call (2.7.7.2).
   [[nodiscard]] bool should_notify();
