@@ -84,13 +84,23 @@ Result<void> lock_image(const Fd& fd, const std::string& path, DiskImage::Access
   return {};
 }
 
+// Some read-only devices can be opened for writing, and fail only the writes.
+Result<void> check_writable(const Fd& fd, const std::string& path, mode_t mode) {
+  int read_only = 0;
+  if (!S_ISBLK(mode) || ::ioctl(fd.get(), BLKROGET, &read_only) != 0 || read_only == 0) return {};
+  return refuse(path, EROFS, "this device is read-only", "use it so by appending ,ro");
+}
+
 Result<uint64_t> size_of(const Fd& fd, const std::string& path, const struct stat& status) {
   uint64_t size = static_cast<uint64_t>(status.st_size);
   if (S_ISBLK(status.st_mode) && ::ioctl(fd.get(), BLKGETSIZE64, &size) != 0) {
     return fail(errno, "disk {}: ask for its size", path);
   }
-  if (size == 0)
-    return refuse(path, 0, "is empty", fmt::format("to give it a size: truncate -s 4G {}", path));
+  if (size == 0) {
+    return refuse(path, 0, "is empty",
+                  S_ISBLK(status.st_mode) ? "attach something to this device"
+                                          : fmt::format("to give it a size: truncate -s 4G {}", path));
+  }
   if (size % kSector != 0) {
     return refuse(path, 0, fmt::format("its size, {} bytes, is not a multiple of {}", size, kSector),
                   fmt::format("to round it up: truncate -s %{} {}", kSector, path));
@@ -133,6 +143,7 @@ Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::string& path, Acce
   if (!fd) return explain_open(path, errno, access);
   if (::fstat(fd.get(), &status) != 0) return fail(errno, "disk {}", path);
   VMM_TRY(check_kind(path, status.st_mode));
+  if (writing) VMM_TRY(check_writable(fd, path, status.st_mode));
   VMM_TRY(lock_image(fd, path, access));
   VMM_TRY_ASSIGN(const uint64_t size, size_of(fd, path, status));
   const uint32_t block_size = block_size_of(fd, status);
