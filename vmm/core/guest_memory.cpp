@@ -94,7 +94,7 @@ uint64_t GuestMemory::size() const {
 
 uint64_t GuestMemory::resident_bytes() const {
   uint64_t pages = 0;
-  std::vector<unsigned char> in_core(256 * 1024);
+  std::vector<unsigned char> in_core(size_t{256} * 1024);
   for (const auto& region : regions_) {
     for (size_t offset = 0; offset < region.mapping.size(); offset += in_core.size() * 4096) {
       const size_t length = std::min(in_core.size() * 4096, region.mapping.size() - offset);

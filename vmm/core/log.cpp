@@ -20,8 +20,8 @@ void set_log_level(LogLevel level) { g_level.store(level, std::memory_order_rela
 LogLevel log_level() { return g_level.load(std::memory_order_relaxed); }
 
 std::optional<LogLevel> parse_log_level(std::string_view name) {
-  for (uint8_t i = 0; i < std::size(kNames); ++i) {
-    if (kNames[i] == name) return LogLevel{i};
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    if (kNames[i] == name) return LogLevel{static_cast<uint8_t>(i)};
   }
   return std::nullopt;
 }

@@ -45,8 +45,10 @@ template <typename... Args>
     if (!vmm_try_result) return tl::unexpected(std::move(vmm_try_result.error())); \
   } while (false)
 // VMM_TRY_ASSIGN(auto x, f()): x is the value of f(), or the function returns f's error.
+// NOLINTBEGIN(bugprone-macro-parentheses): the target may be a declaration, which takes none.
 #define VMM_TRY_ASSIGN_TO(tmp, target, expr)                  \
   auto tmp = (expr);                                          \
   if (!tmp) return tl::unexpected(std::move(tmp.error()));    \
   target = std::move(*tmp)
+// NOLINTEND(bugprone-macro-parentheses)
 #define VMM_TRY_ASSIGN(target, expr) VMM_TRY_ASSIGN_TO(VMM_TRY_NAME(vmm_try_, __LINE__), target, expr)

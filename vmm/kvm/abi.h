@@ -11,7 +11,7 @@
 #include <linux/stddef.h>
 
 #undef __DECLARE_FLEX_ARRAY
-#define __DECLARE_FLEX_ARRAY(type, name) type name[0]
+#define __DECLARE_FLEX_ARRAY(type, name) type name[0]  // NOLINT(bugprone-reserved-identifier): theirs
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"  // an array without a size, as the kernel has them
