@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files out of Debian packages, downloaded by apt and unpacked, never installed."""
 
+import contextlib
+import functools
+import hashlib
+import json
 import os
+import pathlib
 import re
 import tempfile
 
@@ -9,19 +14,50 @@ from . import cache
 from .report import BuildError, run
 
 
-_records = {}
+APT_KNOWS_BY = ("/etc/apt", "/var/lib/apt/lists")
 
 
-def _record(package):
-    if package not in _records:
-        _records[package] = run(["apt-cache", "show", "--no-all-versions", package],
-                                what=f"look up the package {package}",
-                                remedy="apt does not know it: run `apt-get update`, or tools/setup")
-    return _records[package]
+def _apt_state():
+    """Changes when apt's answers may: with its lists, sources and preferences."""
+    seen = []
+    for top in APT_KNOWS_BY:
+        for path in sorted(pathlib.Path(top).rglob("*")):
+            with contextlib.suppress(OSError):
+                seen.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
+
+
+class _Records:
+    """What `apt-cache show` says, remembered: apt takes most of a second for each question."""
+
+    def __init__(self):
+        self._path = cache.Store("packages").path / f"records-{_apt_state()}.json"
+        try:
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def get(self, package):
+        if package not in self._known:
+            self._known[package] = run(["apt-cache", "show", "--no-all-versions", package],
+                                       what=f"look up the package {package}",
+                                       remedy="apt does not know it: run `apt-get update`, or tools/setup")
+            part = self._path.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(self._known), encoding="utf-8")
+            os.replace(part, self._path)
+            for old in self._path.parent.glob("records-*.json"):
+                if old != self._path:
+                    old.unlink(missing_ok=True)
+        return self._known[package]
+
+
+@functools.cache
+def _records():
+    return _Records()
 
 
 def field(package, name):
-    found = re.search(rf"^{name}: (.*)$", _record(package), re.MULTILINE)
+    found = re.search(rf"^{name}: (.*)$", _records().get(package), re.MULTILINE)
     return found.group(1) if found else ""
 
 
