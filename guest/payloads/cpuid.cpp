@@ -60,15 +60,35 @@ void put_text(uint32_t word) {
   for (int i = 0; i < 4; ++i) put(static_cast<char>(word >> (8 * i)));
 }
 
-// 20 ms of the PM timer's 3.579545 MHz, and the TSC over the same time.
+// The PM timer and the TSC at one moment. On a busy host anything may happen between two instructions, so the
+// closest of a few tries is taken.
+struct Moment {
+  uint64_t tsc = 0;
+  uint32_t timer = 0;
+};
+
+Moment read_clocks(uint16_t pm_timer) {
+  Moment best;
+  uint64_t best_width = ~uint64_t{0};
+  for (int i = 0; i < 10; ++i) {
+    const uint64_t before = rdtsc();
+    const uint32_t timer = in32(pm_timer);
+    const uint64_t width = rdtsc() - before;
+    if (width >= best_width) continue;
+    best_width = width;
+    best = {before + width / 2, timer};
+  }
+  return best;
+}
+
+// Over 20 ms of the PM timer's 3.579545 MHz.
 uint64_t measure_tsc_khz(uint16_t pm_timer) {
   constexpr uint32_t kTicks = 71'591;
-  const uint32_t start = in32(pm_timer);
-  const uint64_t tsc = rdtsc();
-  uint32_t passed = 0;
-  check(wait_until([&] { return (passed = (in32(pm_timer) - start) & 0xFFFFFF) >= kTicks; }),
+  const Moment start = read_clocks(pm_timer);
+  check(wait_until([=] { return ((in32(pm_timer) - start.timer) & 0xFFFFFF) >= kTicks; }),
         "the PM timer runs");
-  return (rdtsc() - tsc) * 3'579'545 / passed / 1000;
+  const Moment end = read_clocks(pm_timer);
+  return (end.tsc - start.tsc) * 3'579'545 / ((end.timer - start.timer) & 0xFFFFFF) / 1000;
 }
 
 }  // namespace

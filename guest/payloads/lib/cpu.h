@@ -71,10 +71,10 @@ inline void relax() {
 }
 
 // Spins until `done()` or about `ticks` of the TSC have gone by; tells which. Every wait of a payload is
-// bounded, so a missing interrupt ends in a message and not in a hang. The default is about a second on
-// today's processors.
+// bounded, so a missing interrupt ends in a message and not in a hang. The default is several seconds on
+// today's processors: a busy host may take that long.
 template <class Done>
-bool wait_until(Done done, uint64_t ticks = 3'000'000'000) {
+bool wait_until(Done done, uint64_t ticks = 15'000'000'000) {
   const uint64_t start = rdtsc();
   while (!done()) {
     if (rdtsc() - start > ticks) return done();
