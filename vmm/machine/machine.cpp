@@ -184,6 +184,10 @@ Result<void> Machine::Parts::create_devices() {
   VMM_TRY_ASSIGN(auto sci, vm->create_line(layout::kSciGsi, kvm::Vm::Trigger::level));
   legacy.emplace(config, *host.backends.serial, power, events.marked, std::move(com1), std::move(sci));
   VMM_TRY(legacy->map(ports, mmio));
+  // On PCI the port lies among the configuration ports, which then pass it on.
+  if (config.transport != Transport::pci) {
+    VMM_TRY(ports.map(layout::kResetControl, legacy::ResetControl::kPorts, legacy->reset, "reset"));
+  }
   VMM_TRY_ASSIGN(virtio, VirtioDevices::create(config, {.loop = host.loop,
                                                         .backends = host.backends,
                                                         .memory = *memory,
@@ -215,7 +219,7 @@ Result<void> Machine::Parts::create_vcpus() {
 Result<BootState> Machine::Parts::load(std::vector<Receipt::Phase>& phases) {
   const auto begin = SteadyClock::now();
   VMM_TRY_ASSIGN(const auto rsdp, firmware::write_acpi(*memory, virtio->describe(config)));
-  VMM_TRY(firmware::write_smbios(*memory, {.version = "", .cpus = config.cpus}));
+  VMM_TRY(firmware::write_smbios(*memory, {.version = VMM_VERSION, .cpus = config.cpus}));
   phases.push_back({"tables", SteadyClock::now() - begin, 0});
 
   const std::array others = {

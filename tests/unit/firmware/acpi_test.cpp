@@ -12,7 +12,9 @@
 #include <gtest/gtest.h>
 
 #include "devices/legacy/acpi_pm.h"
+#include "devices/pci/intx.h"
 #include "firmware/acpi_tables.h"
+#include "vmm/machine/layout.h"
 
 namespace vmm::firmware {
 namespace {
@@ -193,6 +195,63 @@ TEST(Acpi, S5IsWhatThePmBlockTakes) {
   const auto at = text.find("_S5_\x12\x06\x04");
   ASSERT_NE(at, std::string::npos);
   EXPECT_EQ(text[at + 7], char{legacy::AcpiPm::kSleepTypeS5});
+}
+
+// The addresses written in ASL are those of the machine's layout.
+TEST(Acpi, AgreesWithTheLayout) {
+  const Tables tables = write(full_config());
+  // A small or large resource descriptor that starts with these bytes, in the SSDT that names its device.
+  const auto descriptor = [&tables](std::string_view device, std::string_view start) {
+    for (const auto& [name, table] : tables.tables) {
+      const std::string_view text(reinterpret_cast<const char*>(table.data()), table.size());
+      const auto at = text.find(device);
+      if (at == std::string_view::npos) continue;
+      const auto found = text.find(start, at);
+      if (found == std::string_view::npos) continue;
+      return Bytes(table.begin() + static_cast<std::ptrdiff_t>(found), table.end());
+    }
+    ADD_FAILURE() << "no such descriptor for " << device;
+    return Bytes(64);
+  };
+  using namespace std::string_view_literals;
+  const Bytes window =
+      descriptor("PCI0", "\x87\x17\x00"sv);  // DWordMemory, at 6: granularity, first, last, …
+  EXPECT_EQ(as<uint32_t>(window, 10), layout::kPciWindow);
+  EXPECT_EQ(as<uint32_t>(window, 14), layout::kPciWindow + layout::kPciWindowSize - 1);
+  EXPECT_EQ(as<uint32_t>(window, 22), layout::kPciWindowSize);
+  const auto port = [&descriptor](std::string_view device) {  // IO, at 2: the first port
+    return as<uint16_t>(descriptor(device, "\x47\x01"sv), 2);
+  };
+  EXPECT_EQ(port("PCI0"), layout::kPciConfig);
+  EXPECT_EQ(port("COM1"), layout::kCom1);
+  EXPECT_EQ(port("PEVT"), layout::kPvpanic);
+  EXPECT_EQ(port("RTC_"), layout::kCmos);
+  EXPECT_EQ(as<uint16_t>(descriptor("COM1", "\x22"sv), 1), 1U << layout::kCom1Gsi.raw);  // IRQNoFlags: a mask
+  EXPECT_EQ(as<AcpiFadt>(tables.tables.at("FACP")).reset_register.address, layout::kResetControl);
+  EXPECT_EQ(kAcpiBase.raw, layout::kFirmwareTables);
+}
+
+// Pin A of each slot, as the PCI bus wires it.
+TEST(Acpi, InterruptPins) {
+  const Tables tables = write(full_config());
+  for (const auto& [name, table] : tables.tables) {
+    const std::string_view text(reinterpret_cast<const char*>(table.data()), table.size());
+    const auto at = text.find("_PRT");
+    if (at == std::string_view::npos) continue;
+    std::string expected;
+    for (uint8_t device = 0; device < 32; ++device) {
+      // Package of 4: device in the high word, pin 0, no link device, the GSI.
+      const auto gsi = static_cast<char>(pci::intx_gsi(device).raw);
+      const std::string address = device == 0
+                                      ? std::string("\x0b\xff\xff", 3)
+                                      : std::string("\x0c\xff\xff", 3) + static_cast<char>(device) + '\0';
+      const std::string content = std::string("\x04") + address + std::string("\0\0\x0a", 3) + gsi;
+      expected += std::string("\x12") + static_cast<char>(content.size() + 1) + content;
+    }
+    EXPECT_NE(text.find(expected, at), std::string_view::npos);
+    return;
+  }
+  ADD_FAILURE() << "no _PRT";
 }
 
 TEST(Acpi, WhatDoesNotFitIsRefused) {
