@@ -131,6 +131,7 @@ struct Machine::Parts {
   Result<void> create_devices();
   Result<void> create_vcpus();
   Result<BootState> load(std::vector<Receipt::Phase>& phases);
+  [[nodiscard]] std::string name(uint64_t address) const;
 
   const Config& config;
   const Host host;
@@ -143,7 +144,8 @@ struct Machine::Parts {
   std::optional<LegacyBoard> legacy;
   std::unique_ptr<VirtioDevices> virtio;
   std::string kernel;
-  ExitTargets targets{ports, mmio, events.ended, events.first_run};
+  ExitTargets targets{ports, mmio, events.ended, [this](uint64_t address) { return name(address); },
+                      events.first_run};
   std::vector<std::unique_ptr<VcpuThread>> vcpus;
 };
 
@@ -240,6 +242,12 @@ Result<BootState> Machine::Parts::load(std::vector<Receipt::Phase>& phases) {
   return loaded.boot;
 }
 
+std::string Machine::Parts::name(uint64_t address) const {
+  if (host.symbols == nullptr) return {};
+  const auto known = host.symbols->name(address);
+  return known ? " (" + *known + ")" : std::string{};
+}
+
 void Machine::start() {
   for (auto& vcpu : parts_->vcpus) vcpu->start();
 }
@@ -309,7 +317,11 @@ std::vector<std::string> Machine::describe_vcpus() {
     for (const auto count : counts) exits += count;
     const auto at = vcpu->position();
     auto line = fmt::format("vCPU {}: {} exits to user space", vcpu->vcpu().index(), exits);
-    line += at ? fmt::format(", RIP {:#x}{}", at->rip, at->halted ? ", halted" : "") : std::string{", does not answer"};
+    if (!at) {
+      line += ", does not answer";
+    } else {
+      line += fmt::format(", RIP {:#x}{}{}", at->rip, parts_->name(at->rip), at->halted ? ", halted" : "");
+    }
     lines.push_back(std::move(line));
   }
   return lines;

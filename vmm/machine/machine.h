@@ -8,8 +8,10 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "firmware/symbols.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/result.h"
 #include "vmm/kvm/system.h"
@@ -32,6 +34,7 @@ class Machine {
     const kvm::System& system;
     EventLoop& loop;  // the devices'; runs on a thread of its own from before start() to after stop()
     Backends& backends;
+    const firmware::SymbolTable* symbols = nullptr;  // names addresses in diagnostics; none: numbers
   };
 
   // Everything up to the first instruction. `phases` gets the time of each step.

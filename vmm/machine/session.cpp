@@ -38,6 +38,9 @@ Result<void> Session::open() {
   if (config_.cpus > system_->max_vcpus()) {
     return fail("--cpus {}: this host's KVM gives a machine at most {}", config_.cpus, system_->max_vcpus());
   }
+  if (!config_.symbols.empty()) {
+    VMM_TRY_ASSIGN(symbols_, firmware::SymbolTable::load(config_.symbols.string()));
+  }
   kvm::Vcpu::install_kick_signal();
   VMM_TRY_ASSIGN(main_loop_, EventLoop::create(EventLoop::Engine::epoll));  // idle but for a few events
   VMM_TRY_ASSIGN(io_loop_, EventLoop::create());
@@ -115,9 +118,10 @@ Result<Receipt> Session::run() {
             [this] {
               if (!first_run_seen_.exchange(true)) receipt_.first_instruction = since_begin();
             }};
+    const Machine::Host host{*system_, *io_loop_, backends_, symbols_ ? &*symbols_ : nullptr};
     const bool first = receipt_.resets == 0;
     std::vector<Receipt::Phase> phases;
-    VMM_TRY_ASSIGN(machine_, Machine::create(config_, {*system_, *io_loop_, backends_}, events, phases));
+    VMM_TRY_ASSIGN(machine_, Machine::create(config_, host, events, phases));
     if (first) receipt_.phases = std::move(phases);
 
     machine_->start();

@@ -68,6 +68,7 @@ class Session {
   std::atomic<bool> typed_{false};
 
   std::optional<kvm::System> system_;
+  std::optional<firmware::SymbolTable> symbols_;
   std::unique_ptr<ConsoleWatch> watch_;
   // Loops outlive what watches on them: backends, timers, machine.
   std::unique_ptr<EventLoop> main_loop_;

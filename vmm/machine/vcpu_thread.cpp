@@ -126,7 +126,7 @@ std::string VcpuThread::describe(const kvm::InternalError& error) {
   auto text = fmt::format("vCPU {}: KVM internal error {} ({})", vcpu_.index(), error.suberror,
                           kvm::suberror_name(error.suberror));
   if (const auto at = vcpu_.position()) {
-    text += fmt::format(" at RIP {:#x}, CS {:#x}, CR0 {:#x}", at->rip, at->cs, at->cr0);
+    text += fmt::format(" at RIP {:#x}{}, CS {:#x}, CR0 {:#x}", at->rip, targets_.name(at->rip), at->cs, at->cr0);
   }
   if (error.instruction_size != 0) {
     text += ", instruction bytes";

@@ -29,6 +29,8 @@ struct ExitTargets {
   Bus& mmio;
   // The vCPU cannot go on, and so the machine ends. Any vCPU thread.
   std::function<void(Outcome)> ended;
+  // " (start_kernel+0x10)" for an address that has a name, else nothing.
+  std::function<std::string(uint64_t)> name;
   // Just before the first vCPU's first KVM_RUN.
   std::function<void()> first_run;
 };

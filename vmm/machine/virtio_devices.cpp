@@ -11,6 +11,7 @@
 #include "devices/virtio/console.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/mmio.h"
+#include "devices/virtio/net.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/rng.h"
 #include "vmm/machine/layout.h"
@@ -31,6 +32,7 @@ struct VirtioDevices::Parts {
   std::vector<std::unique_ptr<virtio::Device>> devices;
   // Some of them again, for their counters.
   std::vector<const virtio::Blk*> disks;
+  std::vector<const virtio::Net*> nets;
   const virtio::Rng* rng = nullptr;
 
   std::vector<std::unique_ptr<IrqLine>> lines;
@@ -62,6 +64,14 @@ void VirtioDevices::Parts::create_devices(const Config& config) {
     auto disk = std::make_unique<virtio::Blk>(wiring.loop, *backends.disks[i], name, serial.empty() ? name : serial);
     disks.push_back(disk.get());
     devices.push_back(std::move(disk));
+  }
+  const auto net_configs = networks(config);
+  for (size_t i = 0; i < backends.nets.size(); ++i) {
+    auto name = fmt::format("net{}", i);
+    const auto mac = net_configs[i].mac.value_or(backend::MacAddress::stable(name));
+    auto net = std::make_unique<virtio::Net>(wiring.loop, *backends.nets[i], mac, name);
+    nets.push_back(net.get());
+    devices.push_back(std::move(net));
   }
   if (backends.virtio_console) {
     devices.push_back(std::make_unique<virtio::Console>("console0", wiring.loop, *backends.virtio_console));
@@ -144,6 +154,7 @@ void VirtioDevices::report(Receipt& receipt) const {
     const auto counts = disk->counts();
     add(disk->name(), counts.bytes_read, counts.bytes_written);
   }
+  for (const auto* net : parts_->nets) add(net->name(), net->received().bytes, net->sent().bytes);
   add(parts_->rng->name(), parts_->rng->bytes(), 0);
 }
 
