@@ -104,7 +104,7 @@ Result<NetConfig> parse_net(std::string_view text) {
   NetConfig net;
   if (words.front() == "user") {
     net.backend = UserNetConfig{};
-  } else if (const auto tap = value_of(words.front(), "tap")) {
+  } else if (const auto tap = value_of(words.front(), "tap"); tap && !tap->empty()) {
     net.backend = TapNetConfig{std::string{*tap}};
   } else {
     return fail("--net {}: expected user, tap=NAME or none", text);
@@ -143,8 +143,8 @@ Result<ConsoleConfig> parse_console(std::string_view text) {
   using Kind = ConsoleConfig::Kind;
   if (text == "stdio") return ConsoleConfig{.kind = Kind::stdio, .path = {}};
   if (text == "none") return ConsoleConfig{.kind = Kind::none, .path = {}};
-  if (const auto file = value_of(text, "file")) return ConsoleConfig{.kind = Kind::file, .path = *file};
-  if (const auto socket = value_of(text, "socket")) return ConsoleConfig{.kind = Kind::socket, .path = *socket};
+  if (const auto file = value_of(text, "file"); file && !file->empty()) return ConsoleConfig{.kind = Kind::file, .path = *file};
+  if (const auto socket = value_of(text, "socket"); socket && !socket->empty()) return ConsoleConfig{.kind = Kind::socket, .path = *socket};
   return fail("\"{}\" is not a console: expected stdio, file=FILE, socket=FILE or none", text);
 }
 

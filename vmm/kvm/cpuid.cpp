@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "vmm/kvm/cpu_features.h"
 
@@ -93,15 +94,13 @@ void set_frequencies(CpuidTable& table, uint32_t tsc_khz) {
 }  // namespace
 
 Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model) {
-  bool first = true;
-  while (!model.empty() || first) {
-    const auto comma = model.find(',');
-    const auto word = model.substr(0, comma);
-    model = comma == std::string_view::npos ? std::string_view{} : model.substr(comma + 1);
-    if (std::exchange(first, false)) {
-      if (word != "host") return fail("--cpu {}: the only model is \"host\"; try host,-FEATURE", word);
-      continue;
-    }
+  std::vector<std::string_view> words;
+  for (size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
+    end = model.find(',', begin);
+    words.push_back(model.substr(begin, end - begin));
+  }
+  if (words.front() != "host") return fail("--cpu {}: the only model is \"host\"; try host,-FEATURE", model);
+  for (const auto word : std::span{words}.subspan(1)) {
     if (word.size() < 2 || (word[0] != '-' && word[0] != '+')) {
       return fail("--cpu: \"{}\" is neither +FEATURE nor -FEATURE", word);
     }

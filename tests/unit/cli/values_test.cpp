@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/cli/values.h"
+
+#include <gtest/gtest.h>
+
+namespace vmm::cli {
+namespace {
+
+TEST(Values, Sizes) {
+  EXPECT_EQ(parse_size("512M").value_or(0), 512ULL << 20);
+  EXPECT_EQ(parse_size("2g").value_or(0), 2ULL << 30);
+  EXPECT_EQ(parse_size("4096").value_or(0), 4096U);
+  for (const auto* bad : {"", "M", "-1M", "1.5G", "12X", "99999999999999999999", "17179869184G", " 1M", "1MM"}) {
+    EXPECT_FALSE(parse_size(bad)) << bad;
+  }
+  for (const uint64_t bytes : {0ULL, 1ULL, 4096ULL, 512ULL << 20, 3ULL << 40, (1ULL << 30) + 1}) {
+    EXPECT_EQ(parse_size(format_size(bytes)).value_or(~0ULL), bytes);
+  }
+}
+
+TEST(Values, Disks) {
+  const auto disk = parse_disk("a,,b.img,ro,serial=X1");
+  ASSERT_TRUE(disk) << disk.error().message;
+  EXPECT_EQ(disk->file, "a,b.img");
+  EXPECT_TRUE(disk->read_only);
+  EXPECT_EQ(disk->serial, "X1");
+  EXPECT_EQ(format_disk(*disk), "a,,b.img,ro,serial=X1");
+  for (const auto* bad : {"", ",ro", "a.img,rw", "a.img,serial=123456789012345678901", "a.img,"}) {
+    EXPECT_FALSE(parse_disk(bad)) << bad;
+  }
+}
+
+TEST(Values, Networks) {
+  const auto user = parse_net("user,hostfwd=tcp:127.0.0.1:2222-:22,mac=52:54:00:12:34:56");
+  ASSERT_TRUE(user) << user.error().message;
+  EXPECT_EQ(std::get<UserNetConfig>(user->backend).forwards.size(), 1U);
+  ASSERT_TRUE(user->mac);
+  EXPECT_EQ(parse_net(format_net(*user)).map([](const auto& net) { return format_net(net); }).value_or(""),
+            format_net(*user));
+  const auto tap = parse_net("tap=tap0");
+  ASSERT_TRUE(tap);
+  EXPECT_EQ(std::get<TapNetConfig>(tap->backend).name, "tap0");
+  for (const auto* bad : {"", "tap", "tap=", "bridge", "user,mac=1", "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2",
+                          "user,mac=53:54:00:12:34:56"}) {
+    EXPECT_FALSE(parse_net(bad)) << bad;
+  }
+}
+
+TEST(Values, Consoles) {
+  EXPECT_EQ(parse_console("stdio")->kind, ConsoleConfig::Kind::stdio);
+  EXPECT_EQ(parse_console("file=a=b")->path, "a=b");
+  for (const auto* text : {"stdio", "none", "file=log", "socket=/run/x"}) {
+    EXPECT_EQ(format_console(*parse_console(text)), text);
+  }
+  for (const auto* bad : {"", "file", "file=", "pty"}) EXPECT_FALSE(parse_console(bad)) << bad;
+}
+
+TEST(Values, NumbersAndSeconds) {
+  EXPECT_EQ(parse_number("0x10", 0, 100).value_or(0), 16U);
+  EXPECT_FALSE(parse_number("101", 0, 100));
+  EXPECT_FALSE(parse_number("0x", 0, 100));
+  EXPECT_FALSE(parse_number("1 ", 0, 100));
+  EXPECT_EQ(parse_seconds("2.5")->count(), 2500);
+  for (const auto* bad : {"", "-1", "nan", "inf", "1e3", "1s"}) EXPECT_FALSE(parse_seconds(bad)) << bad;
+}
+
+TEST(Values, Escapes) {
+  EXPECT_EQ(unescape("a\\n\\x03\\\\").value_or(""), "a\n\x03\\");
+  for (const auto* bad : {"\\", "\\q", "\\x", "\\x0", "\\xg0"}) EXPECT_FALSE(unescape(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace vmm::cli

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/command_line.h"
+
+#include <gtest/gtest.h>
+
+namespace vmm {
+namespace {
+
+using testing::Test;
+
+bool has_word(const std::string& line, const std::string& word) {
+  return (" " + line + " ").find(" " + word + " ") != std::string::npos;
+}
+
+TEST(CommandLine, TheFirstDiskIsTheRoot) {
+  Config config;
+  EXPECT_EQ(guest_command_line(config).find("root="), std::string::npos);
+  config.disks.push_back({.file = "a.img", .read_only = false, .serial = {}});
+  EXPECT_TRUE(has_word(guest_command_line(config), "root=/dev/vda"));
+  EXPECT_TRUE(has_word(guest_command_line(config), "rw"));
+  config.disks.front().read_only = true;
+  EXPECT_TRUE(has_word(guest_command_line(config), "ro"));
+  EXPECT_TRUE(has_word(guest_command_line(config), "console=ttyS0"));
+}
+
+TEST(CommandLine, CmdlineReplacesAndAppendAdds) {
+  Config config;
+  config.append = "quiet";
+  EXPECT_TRUE(guest_command_line(config).ends_with(" quiet"));
+  config.cmdline = "mine";
+  config.append.clear();
+  EXPECT_EQ(guest_command_line(config), "mine");
+}
+
+TEST(CommandLine, MmioDevicesForKernelsWithoutAcpi) {
+  Config config;
+  config.cmdline = "x";
+  config.transport = Transport::mmio;
+  EXPECT_EQ(guest_command_line(config), "x");
+  config.transport = Transport::mmio_cmdline;
+  config.nets.emplace();
+  config.disks.push_back({.file = "a.img", .read_only = false, .serial = {}});
+  // The disk and the entropy source.
+  EXPECT_EQ(guest_command_line(config),
+            "x virtio_mmio.device=4K@0xfeb00000:5:0 virtio_mmio.device=4K@0xfeb01000:6:1");
+}
+
+}  // namespace
+}  // namespace vmm
