@@ -122,9 +122,9 @@ Result<Found> classify(const InputFile& file, std::span<const std::byte> head) {
   if (is_elf(head)) return classify_elf(file, head);
   if (const auto foreign = find_foreign(head)) return Found{KernelKind::unknown, std::string{*foreign}};
   if (is_boot_sector(head, file.size())) return Found{KernelKind::boot_sector, {}};
-  return Found{
-      .foreign =
-          "not a known kind of kernel (bzImage, ELF, PVH, Multiboot): for a flat binary, say its address"};
+  return Found{.foreign =
+                   "not a known kind of kernel (bzImage, ELF, PVH, Multiboot): for a flat binary, name its "
+                   "place with --flat-address"};
 }
 
 }  // namespace
