@@ -63,6 +63,8 @@ void Console::start(uint64_t features, std::span<Queue> queues, Driver& driver) 
   driver_ = &driver;
   queues_ = queues;
   features_ = features;
+  // Linux reads the size only when it is told of a change.
+  if (announces_size()) driver_->notify_config();
   if (!queues_[kReceive].ready()) return;
   queues_[kReceive].disable_doorbell();
   input_waits_ = false;
@@ -153,7 +155,11 @@ void Console::transmit() {
 
 void Console::set_window(backend::WindowSize window) {
   if (window_.exchange(window, std::memory_order_relaxed) == window) return;
-  if (driver_ != nullptr && (features_ & (1ULL << VIRTIO_CONSOLE_F_SIZE)) != 0) driver_->notify_config();
+  if (driver_ != nullptr && announces_size()) driver_->notify_config();
+}
+
+bool Console::announces_size() const {
+  return (features_ & (1ULL << VIRTIO_CONSOLE_F_SIZE)) != 0;
 }
 
 void Console::fail(QueueFault fault) {

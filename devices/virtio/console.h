@@ -55,6 +55,7 @@ class Console final : public Device {
   size_t receive(std::span<const std::byte> input);  // bytes taken
   void transmit();
   void set_window(backend::WindowSize window);
+  [[nodiscard]] bool announces_size() const;  // the driver wants to know
   void fail(QueueFault fault);
 
   const std::string name_;

@@ -243,6 +243,7 @@ TEST_F(ConsoleTest, ResizeIsAnnounced) {
   driver_.start();
   driver_.settle();
   const auto before = driver_.interrupts.config_count();
+  EXPECT_EQ(before, 1U) << "the size at the start";
   person_.resize({100, 30});
   EXPECT_EQ(driver_.interrupts.config_count(), before) << "nothing changed";
   const auto generation = driver_.core->config_generation();
