@@ -37,9 +37,9 @@ void Rng::handle_queue(uint16_t index) {
     entropy_.fill(random);
     [[maybe_unused]] const bool fits = chain.copy_out(0, random);
     assert(fits);
+    bytes_ += random.size();
     queue.complete(std::move(chain), static_cast<uint32_t>(random.size()));
     driver_->notify_used(index);
-    bytes_ += random.size();
   }
   driver_->handle_again(index);
 }
