@@ -3,6 +3,7 @@
 //
 // Shows: one way for each word on the command line, after announcing it on the debug console:
 //     off            ACPI S5: SLP_TYP and SLP_EN in PM1a_CNT
+//     button         the same, once somebody presses the power button: PM1 status, by the SCI
 //     reset          the FADT's reset register
 //     reset-cf9      the reset control register of PC chipsets, port 0xCF9
 //     reset-8042     the keyboard controller's reset line
@@ -10,13 +11,16 @@
 //     triple-fault   an exception that cannot be delivered, nor the two that follow from it
 //     fetch-mmio     an instruction fetch from a device, which no hypervisor emulates
 //     halt           HLT with interrupts off: nothing will ever happen again
-// Manual: ACPI 6.5, 4.8.3.2 (PM1 control) and 5.2.9 (RESET_REG); QEMU docs/specs/pvpanic; Intel SDM vol. 3,
-//   6.15 "Interrupt 8—Double Fault Exception" (a fault while calling its handler shuts the processor down).
+// Manual: ACPI 6.5, 4.8.3.1 (PM1 events), 4.8.3.2 (PM1 control), 5.2.9 (RESET_REG); QEMU docs/specs/pvpanic;
+//   Intel SDM vol. 3, 6.15 "Interrupt 8—Double Fault Exception" (a fault while calling its handler shuts the
+//   processor down).
 // See: the exit code of the emulator; vmm's are 0, 8 with --no-reboot, 3, 4, 5, and 6 with --timeout.
 #include "acpi.h"
+#include "apic.h"
 #include "boot.h"
 #include "console.h"
 #include "cpu.h"
+#include "interrupts.h"
 #include "io.h"
 #include "multiboot.h"
 
@@ -31,6 +35,37 @@ void power_off() {
   check(type >= 0, "the DSDT has \\_S5");
   constexpr uint16_t kSleepEnable = 1u << 13;
   out16(static_cast<uint16_t>(fadt.pm1a_control), static_cast<uint16_t>((type << 10) | kSleepEnable));
+}
+
+volatile bool pressed = false;
+uint16_t pm1_status = 0;
+
+void on_sci(Frame&) {
+  constexpr uint16_t kPowerButton = 1u << 8;
+  const uint16_t events = in16(pm1_status);
+  out16(pm1_status, events);  // ones clear; the level falls with the last of them
+  if ((events & kPowerButton) != 0) pressed = true;
+  end_of_interrupt();
+}
+
+void button() {
+  constexpr uint8_t kVector = 0x29;
+  constexpr uint16_t kPowerButtonEnable = 1u << 8;
+  const uint64_t rsdp = find_rsdp();
+  const Fadt fadt = read_fadt(rsdp);
+  const Madt madt = read_madt(rsdp);
+  pm1_status = static_cast<uint16_t>(fadt.pm1a_event);
+  set_up_interrupts();
+  mask_legacy_pics();
+  handle(kVector, on_sci);
+  enable_lapic();
+  const uint32_t gsi = fadt.sci < 16 ? madt.isa[fadt.sci].gsi : fadt.sci;
+  IoApic{madt.io_apic}.route(gsi - madt.io_apic_gsi_base, kVector, lapic_id(), kRedirectLevel);
+  out16(static_cast<uint16_t>(pm1_status + fadt.pm1_event_length / 2), kPowerButtonEnable);
+  print("waiting for the power button\n");
+  sleep_until([] { return pressed; });
+  print("the button was pressed\n");
+  power_off();
 }
 
 void reset() {
@@ -78,8 +113,9 @@ struct Way {
   void (*run)();
 };
 constexpr Way kWays[] = {
-    {"reset-cf9", reset_cf9}, {"reset-8042", reset_8042},     {"reset", reset},           {"off", power_off},
-    {"panic", panic},         {"triple-fault", triple_fault}, {"fetch-mmio", fetch_mmio}, {"halt", halt},
+    {"button", button}, {"reset-cf9", reset_cf9}, {"reset-8042", reset_8042},     {"reset", reset},
+    {"off", power_off}, {"panic", panic},         {"triple-fault", triple_fault}, {"fetch-mmio", fetch_mmio},
+    {"halt", halt},
 };
 
 }  // namespace

@@ -87,9 +87,11 @@ Fadt read_fadt(uint64_t rsdp) {
   check(table != nullptr, "ACPI FADT present");
   const auto at = reinterpret_cast<uint64_t>(table);
   fadt.dsdt = peek<uint32_t>(at + 40);
+  fadt.sci = peek<uint16_t>(at + 46);
   fadt.pm1a_event = peek<uint32_t>(at + 56);
   fadt.pm1a_control = peek<uint32_t>(at + 64);
   fadt.pm_timer = peek<uint32_t>(at + 76);
+  fadt.pm1_event_length = peek<uint8_t>(at + 88);
   fadt.flags = peek<uint32_t>(at + 112);
   if (table->length >= 129) {
     fadt.reset_space = peek<uint8_t>(at + 116);

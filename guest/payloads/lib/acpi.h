@@ -42,7 +42,9 @@ Madt read_madt(uint64_t rsdp);
 
 // What the FADT (5.2.9) says about power and time.
 struct Fadt {
+  uint16_t sci = 0;  // the interrupt of the PM1 events
   uint32_t pm1a_event = 0;
+  uint8_t pm1_event_length = 0;  // status, then enable, half of it each
   uint32_t pm1a_control = 0;
   uint32_t pm_timer = 0;
   uint32_t flags = 0;

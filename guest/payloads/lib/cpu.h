@@ -86,4 +86,17 @@ inline void delay(uint64_t ticks) {
   wait_until([] { return false; }, ticks);
 }
 
+// Halts until an interrupt handler has made `done()` true. It is asked with interrupts off, and STI lets none
+// in before the instruction after it (SDM vol. 2, STI), so that none comes between the question and the HLT.
+// Not bounded: for what people do.
+template <class Done>
+void sleep_until(Done done) {
+  while (true) {
+    disable_interrupts();
+    if (done()) break;
+    asm volatile("sti; hlt" : : : "memory");
+  }
+  enable_interrupts();
+}
+
 }  // namespace payload
