@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <mutex>
 #include <utility>
 
 namespace vmm::backend {
@@ -18,7 +19,8 @@ struct InputStream::State : std::enable_shared_from_this<InputStream::State> {
   EventLoop& loop;
   StreamFd stream;
   Options options;
-  Console::Input input;
+  std::mutex mutex;      // held while the input runs: whoever takes it away waits for that
+  Console::Input input;  // guarded by mutex
   EventLoop::Watch watch;
   std::string pending;  // read, filtered, not yet taken
   bool ended = false;
@@ -34,6 +36,7 @@ struct InputStream::State : std::enable_shared_from_this<InputStream::State> {
   [[nodiscard]] bool may_read() const { return !ended && (pending.empty() || options.type_ahead != 0); }
 
   void offer() {
+    const std::lock_guard lock{mutex};
     if (pending.empty() || !input) return;
     refused.store(true);
     const size_t taken = input(std::as_bytes(std::span{pending}));
@@ -91,8 +94,12 @@ InputStream::~InputStream() {
 }
 
 void InputStream::set_input(Console::Input input) {
-  state_->input = std::move(input);
-  if (state_->input) state_->post_continue();
+  {
+    const std::lock_guard lock{state_->mutex};
+    state_->input = std::move(input);
+    if (!state_->input) return;
+  }
+  state_->post_continue();
 }
 
 void InputStream::resume() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Input for a device that takes it at its own pace. While the device is full nothing more is read, except as
-// far as a filter must see every key at once. Everything is on the loop's thread but resume().
+// far as a filter must see every key at once. Everything is on the loop's thread but what says
+// otherwise.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +32,9 @@ class InputStream {
   InputStream(const InputStream&) = delete;
   InputStream& operator=(const InputStream&) = delete;
 
-  void set_input(Console::Input input);  // starts reading; before the loop runs, or on its thread
-  void resume();                         // any thread: the device has room again
+  // Any thread, not from within `input`: starts reading. When it returns the input before is not running.
+  void set_input(Console::Input input);
+  void resume();  // any thread: the device has room again
 
  private:
   struct State;

@@ -9,14 +9,21 @@ struct ObservedConsole::Typist : std::enable_shared_from_this<ObservedConsole::T
   explicit Typist(EventLoop& on) : loop(on) {}
 
   EventLoop& loop;
-  Input input;  // loop's thread
+  std::mutex input_mutex;  // held while the input runs: whoever takes it away waits for that
+  Input input;             // guarded by input_mutex
   std::mutex mutex;
   std::string text;  // not yet taken; guarded by mutex
   // Set before the device is offered anything: a resume() that comes while it is being offered is not lost.
   std::atomic<bool> refused{false};
 
-  // False while typed text waits: what the user types comes after it.
-  bool offer() {
+  // Typed text first. Then what the user typed, of which the device takes so many bytes.
+  size_t offer(std::span<const std::byte> users = {}) {
+    const std::lock_guard lock{input_mutex};
+    return offer_typed() && !users.empty() ? input(users) : 0;
+  }
+
+  // False while typed text waits.
+  bool offer_typed() {
     if (!input) return false;
     std::string next;
     {
@@ -31,6 +38,11 @@ struct ObservedConsole::Typist : std::enable_shared_from_this<ObservedConsole::T
     if (!text.empty()) return false;
     refused.store(false);
     return true;
+  }
+
+  bool has_text() {
+    const std::lock_guard lock{mutex};
+    return !text.empty();
   }
 };
 
@@ -54,18 +66,24 @@ void ObservedConsole::write(std::span<const std::byte> bytes) {
 }
 
 void ObservedConsole::set_input(Input input) {
-  typist_->input = std::move(input);
-  console_->set_input([typist = typist_](std::span<const std::byte> bytes) {
-    return typist->offer() ? typist->input(bytes) : 0;
-  });
+  const bool some = static_cast<bool>(input);
+  {
+    const std::lock_guard lock{typist_->input_mutex};
+    typist_->input = std::move(input);
+  }
+  if (!some) return console_->set_input({});
+  console_->set_input([typist = typist_](std::span<const std::byte> bytes) { return typist->offer(bytes); });
+  type({});  // what was typed while nobody listened
 }
 
 void ObservedConsole::resume() {
   if (!typist_->refused.exchange(false)) return console_->resume();
   // The user's input may have been refused behind the typed text.
-  typist_->loop.post([weak = std::weak_ptr{typist_}, this_console = console_.get()] {
+  typist_->loop.post([weak = std::weak_ptr{typist_}, console = console_.get()] {
     const auto typist = weak.lock();
-    if (typist && typist->offer()) this_console->resume();
+    if (!typist) return;
+    typist->offer();
+    if (!typist->has_text()) console->resume();
   });
 }
 

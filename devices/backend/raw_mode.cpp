@@ -50,6 +50,7 @@ Result<RawMode> RawMode::enter(int fd) {
   if (::tcgetattr(fd, &g_found) != 0) return fail(errno, "read the terminal's mode");
   static const int registered = std::atexit([] { restore_terminal(); });
   if (registered != 0) return fail("arrange to restore the terminal at exit");
+  restore_terminal_on_crash();
   const auto raw = raw_form_of(g_found);
   g_terminal.store(fd);
   // In the background this stops the process until it is brought to the foreground, as a shell's user

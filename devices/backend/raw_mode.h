@@ -38,6 +38,7 @@ void restore_terminal() noexcept;
 
 // Makes signals that mean a crash (SIGSEGV, SIGABRT, …) or an end from outside (SIGHUP, SIGQUIT) restore the
 // terminal before they end the process as usual. Leaves alone signals that already have a handler.
+// RawMode::enter does this.
 void restore_terminal_on_crash();
 
 }  // namespace vmm::backend

@@ -98,8 +98,8 @@ void SocketConsole::handle_arrival() {
   Fd client{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
   if (!client) return;
   // A client that left a moment ago may be noticed only now, behind its successor.
-  if (input_ && has_gone(client_)) handle_end();
-  if (input_) {
+  if (input_.is_open() && has_gone(client_)) handle_end();
+  if (input_.is_open()) {
     constexpr std::string_view kBusy = "vmm: another client has this console\r\n";
     ::send(client.get(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     return;
@@ -112,36 +112,23 @@ void SocketConsole::welcome(Fd client) {
   Fd writer{::fcntl(client.get(), F_DUPFD_CLOEXEC, 0)};
   if (!writer) return;
   client_ = client.get();
+  ++clients_;
   InputStream::Options options;
   options.ended = [this] {
     // Not from within the stream that is to go.
-    loop_.post([weak = std::weak_ptr{self_}, ended = client_] {
+    loop_.post([weak = std::weak_ptr{self_}, ended = clients_] {
       const auto self = weak.lock();
-      if (self && (*self)->client_ == ended) (*self)->handle_end();
+      if (self && (*self)->clients_ == ended) (*self)->handle_end();
     });
   };
-  input_.emplace(loop_, StreamFd::adopt(std::move(client)), std::move(options));
   output_.attach(StreamFd::adopt(std::move(writer)));
-  if (take_) input_->set_input(take_);
+  input_.open(loop_, StreamFd::adopt(std::move(client)), std::move(options));
 }
 
 void SocketConsole::handle_end() {
   output_.detach();
-  input_.reset();
+  input_.close();
   client_ = -1;
-}
-
-void SocketConsole::set_input(Input input) {
-  take_ = std::move(input);
-  if (input_) input_->set_input(take_);
-}
-
-void SocketConsole::resume() {
-  // input_ comes and goes on the loop's thread.
-  loop_.post([weak = std::weak_ptr{self_}] {
-    const auto self = weak.lock();
-    if (self && (*self)->input_) (*self)->input_->resume();
-  });
 }
 
 }  // namespace vmm::backend

@@ -9,10 +9,9 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "devices/backend/console.h"
-#include "devices/backend/input_stream.h"
+#include "devices/backend/input_slot.h"
 #include "devices/backend/output_stream.h"
 
 namespace vmm::backend {
@@ -25,8 +24,8 @@ class SocketConsole final : public Console {
   ~SocketConsole() override;  // loop's thread, or when the loop has stopped; removes the socket
 
   void write(std::span<const std::byte> bytes) override { output_.write(bytes); }
-  void set_input(Input input) override;
-  void resume() override;
+  void set_input(Input input) override { input_.set_input(std::move(input)); }
+  void resume() override { input_.resume(); }
   [[nodiscard]] WindowSize window() const override { return {}; }
   void set_resize(std::function<void(WindowSize)>) override {}
   [[nodiscard]] uint64_t dropped() const override { return output_.dropped(); }
@@ -42,10 +41,10 @@ class SocketConsole final : public Console {
   const std::filesystem::path path_;
   const ino_t inode_;  // of our socket: another's of the same name is not ours to remove
   EventLoop::Watch arrivals_;
-  Input take_;
   OutputStream output_;
-  int client_ = -1;  // borrowed from input_
-  std::optional<InputStream> input_;
+  InputSlot input_;
+  int client_ = -1;                       // borrowed from input_
+  uint64_t clients_ = 0;                  // so far: numbers of descriptors come again
   std::shared_ptr<SocketConsole*> self_;  // tells work posted to the loop whether this is still there
 };
 

@@ -54,7 +54,7 @@ Result<void> Terminal::attend() {
   // Started with no standard input at all (`<&-`): there is nothing to read, and no reason not to run.
   if (::fcntl(source_, F_GETFD) < 0 && errno == EBADF) return {};
   if (interactive_ && !has_foreground(terminal_.get())) {
-    input_.reset();
+    input_.close();
     return {};
   }
   InputStream::Options options;
@@ -67,10 +67,9 @@ Result<void> Terminal::attend() {
     options.type_ahead = kTypeAhead;
     options.filter = [this](auto bytes, auto& to) { filter(bytes, to); };
   }
-  if (input_) return {};
+  if (input_.is_open()) return {};
   VMM_TRY_ASSIGN(auto in, StreamFd::borrow(source_, StreamFd::Access::read));
-  input_.emplace(loop_, std::move(in), std::move(options));
-  input_->set_input(take_);
+  input_.open(loop_, std::move(in), std::move(options));
   return {};
 }
 
@@ -94,12 +93,11 @@ void Terminal::write(std::span<const std::byte> bytes) {
 }
 
 void Terminal::set_input(Input input) {
-  take_ = std::move(input);
-  if (input_) input_->set_input(take_);
+  input_.set_input(std::move(input));
 }
 
 void Terminal::resume() {
-  if (input_) input_->resume();
+  input_.resume();
 }
 
 WindowSize Terminal::window() const {
@@ -119,7 +117,9 @@ void Terminal::read_window() {
   if (!terminal_ || ::ioctl(terminal_.get(), TIOCGWINSZ, &size) != 0) return;
   if (size.ws_col == 0 || size.ws_row == 0) return;  // a terminal that does not know
   const WindowSize now{size.ws_col, size.ws_row};
-  if (now != window_.exchange(now) && resized_) resized_(now);
+  if (now == window_.exchange(now)) return;
+  const std::lock_guard lock{resize_mutex_};
+  if (resized_) resized_(now);
 }
 
 void Terminal::window_changed() {

@@ -9,11 +9,11 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <optional>
+#include <mutex>
 
 #include "devices/backend/console.h"
 #include "devices/backend/escape_keys.h"
-#include "devices/backend/input_stream.h"
+#include "devices/backend/input_slot.h"
 #include "devices/backend/output_stream.h"
 #include "devices/backend/raw_mode.h"
 
@@ -48,16 +48,16 @@ class Terminal final : public Console {
   std::function<void()> quit_;
   EscapeKeys keys_;
   std::atomic<WindowSize> window_{WindowSize{}};
-  std::function<void(WindowSize)> resized_;
-  const int source_;          // where input comes from
-  bool interactive_ = false;  // it is a terminal
-  Input take_;
+  std::mutex resize_mutex_;                  // held while resized_ runs: whoever takes it away waits for that
+  std::function<void(WindowSize)> resized_;  // guarded by resize_mutex_
+  const int source_;                         // where input comes from
+  bool interactive_ = false;                 // it is a terminal
   // Destroyed in reverse: what is kept is written first, then the mode restored through the terminal.
   Fd terminal_;  // whichever end is one
   RawMode raw_mode_;
   OutputStream output_;
-  std::optional<InputStream> input_;  // none: no input, or the terminal is another's for now
-  std::shared_ptr<Terminal*> self_;   // tells work posted to the loop whether this is still there
+  InputSlot input_;                  // closed: no input, or the terminal is another's for now
+  std::shared_ptr<Terminal*> self_;  // tells work posted to the loop whether this is still there
 };
 
 }  // namespace vmm::backend

@@ -119,6 +119,35 @@ TEST_P(InputStreamTest, RoomGivenWhileBeingOfferedIsNotLost) {
   loop_.stop();
 }
 
+// A machine that starts again takes the console from one device and gives it to the next, while somebody
+// types.
+TEST_P(InputStreamTest, InputMayBeTakenAwayWhileItRuns) {
+  InputStream stream{*loop_, pipe(), {}};
+  loop_.start();
+  std::jthread typist{[&](const std::stop_token& stop) {
+    while (!stop.stop_requested() && ::write(writer_.get(), "x", 1) == 1) {
+    }
+  }};
+  for (int i = 0; i < 200; ++i) {
+    std::atomic<bool> alive{true};
+    std::atomic<int> calls{0};
+    stream.set_input([&](std::span<const std::byte> bytes) {
+      EXPECT_TRUE(alive.load());
+      ++calls;
+      return bytes.size();
+    });
+    if (i % 10 == 0) {
+      EXPECT_TRUE(eventually([&] { return calls.load() > 0; }));
+    }
+    stream.set_input({});
+    alive = false;
+  }
+  typist.request_stop();
+  stream.set_input([](std::span<const std::byte> bytes) { return bytes.size(); });
+  typist.join();
+  loop_.stop();
+}
+
 TEST_P(InputStreamTest, EndIsReportedOnce) {
   std::atomic<int> ends{0};
   InputStream stream{*loop_, pipe(), {.ended = [&] { ++ends; }}};

@@ -92,6 +92,21 @@ TEST_F(ObservedConsoleTest, TheUsersKeysComeBehindTypedText) {
   });
 }
 
+TEST_F(ObservedConsoleTest, TypedTextWaitsForADevice) {
+  console_->set_input({});
+  console_->type("early ");
+  loop_.settle();
+  std::string typed;
+  console_->set_input([&](std::span<const std::byte> bytes) {
+    typed.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return bytes.size();
+  });
+  console_->type("late");
+  loop_.settle();
+  loop_->call([&] { EXPECT_EQ(typed, "early late"); });
+  console_->set_input({});
+}
+
 TEST_F(ObservedConsoleTest, ThreadsMayTypeAndResume) {
   loop_->call([&] { room_ = 1'000'000; });
   {

@@ -196,7 +196,6 @@ void expect_restored_after(const Pty& pty, void (*end)()) {
   if (child == 0) {
     auto raw = RawMode::enter(pty.slave());
     if (!raw || !pty.is_raw()) ::_exit(99);
-    restore_terminal_on_crash();
     end();
     ::_exit(98);
   }
