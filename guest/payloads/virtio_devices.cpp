@@ -74,6 +74,12 @@ void use_block(const VirtioTransport& transport) {
   print("\"\n");
 
   for (uint32_t i = 0; i < kSectorSize; ++i) sector_data[i] = static_cast<uint8_t>(i * 7);
+  constexpr uint64_t kReadOnly = 1u << 5;  // 5.2.3; offered, not negotiated, and true all the same
+  if ((transport.device_features() & kReadOnly) != 0) {
+    check(request(kWrite, 1, kSectorSize) == kIoError, "block: a write to a read-only disk is an I/O error");
+    print("block: read-only, a write is refused\n");
+    return;
+  }
   check(request(kWrite, 1, kSectorSize, &written) == kOk, "block: write of sector 1");
   check(written == 1, "block: a write returns only the status");
   __builtin_memset(sector_data, 0, sizeof(sector_data));
