@@ -4,7 +4,7 @@
 # Shows: 16-bit code at linear address 0x7C00 that writes to a port, how segment:offset becomes an
 #   address, and a software interrupt through the vector table at address 0.
 # Manual: Intel SDM vol. 3, chapter 20 "8086 Emulation" (20.1.1 address translation, 20.1.4 interrupts),
-#   or AMD APM vol. 2, 14.2 "Hardware Initialization". OUTS is in SDM vol. 2.
+#   or AMD APM vol. 2, 14.1 "Processor Initialization". OUTS is in SDM vol. 2.
 # See: three lines on the debug console (port 0xE9), then the exit status 33 (value 0x10 at port 0xF4).
 #
 # The file is loaded at 0x7C00 and entered with CS:IP = 0000:7C00, as a PC BIOS does with the first sector

@@ -3,7 +3,7 @@
 //
 // Shows: the first 4,096 of the 65,536 ports, where a PC's fixed devices are, each read once as a byte;
 //   those that answer, in ranges.
-// Manual: Intel SDM vol. 1, 19.3 "I/O Port Addressing"; which device is where: vmm/machine/layout.h.
+// Manual: Intel SDM vol. 1, 19.1 "I/O Port Addressing"; which device is where: vmm/machine/layout.h.
 // See: the ranges that answer, and the exit status 33. A guest may do this to any machine, and nothing
 //   comes of it: that is the test.
 #include "boot.h"

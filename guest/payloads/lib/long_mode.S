@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # From 32-bit protected mode into long mode, and from there into C++.
 #
-# Intel SDM vol. 3, 10.8.5 "Initializing IA-32e Mode": with paging off, set CR4.PAE, load CR3 with a 4-level table, set
+# Intel SDM vol. 3, 9.8.5 "Initializing IA-32e Mode": with paging off, set CR4.PAE, load CR3 with a 4-level table, set
 # EFER.LME, then CR0.PG. The processor is then in compatibility mode, and the far jump to a code segment with the L bit
 # makes it 64-bit. AMD APM vol. 2, 14.6 "Enabling and Activating Long Mode" tells the same.
 #
@@ -106,7 +106,7 @@ gdt_pointer:
     .quad gdt
 
 # The first 4 GiB mapped to themselves in 2 MiB pages, writable. Built by the assembler, so it costs no instructions:
-# SDM vol. 3, 4.5, table 4-17 (a page-directory entry that maps a 2 MiB page: present, writable, PS).
+# SDM vol. 3, 4.5.4 (a page-directory entry that maps a 2 MiB page: present, writable, PS).
     .balign 4096
     .globl pml4
 pml4:
