@@ -116,6 +116,24 @@ TEST_F(QueueTest, CompletesOutOfOrder) {
   EXPECT_EQ(ring_.take_used()->id, first);
 }
 
+TEST_F(QueueTest, StagedChainsAppearTogether) {
+  create();
+  const auto first = ring_.add({ring_.writable(4)});
+  const auto second = ring_.add({ring_.writable(4)});
+  queue_.stage(pop(), 4);
+  queue_.stage(pop(), 2);
+  EXPECT_EQ(ring_.used_index(), 0);
+  queue_.publish();
+  EXPECT_EQ(ring_.used_index(), 2);
+  auto used = ring_.take_used();
+  EXPECT_EQ(used->id, first);
+  EXPECT_EQ(used->length, 4U);
+  used = ring_.take_used();
+  EXPECT_EQ(used->id, second);
+  EXPECT_EQ(used->length, 2U);
+  EXPECT_TRUE(queue_.should_notify());
+}
+
 TEST_F(QueueTest, IndicesWrapAt65536) {
   create(kIndirect | kEventIndex);
   const auto buffer = ring_.readable("x");
