@@ -39,7 +39,7 @@ Result<std::unique_ptr<backend::Net>> open_net(const NetConfig& config) {
 }  // namespace
 
 Result<Backends> Backends::open(const Config& config, EventLoop& loop,
-                                std::function<void(std::span<const std::byte>)> heard, std::function<void()> quit) {
+                                std::function<void(std::span<const std::byte>)> heard, const std::function<void()>& quit) {
   using Access = backend::DiskImage::Access;
   Backends backends;
   for (const auto& disk : config.disks) {

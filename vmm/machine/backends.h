@@ -30,7 +30,7 @@ struct Backends {
   // `heard` gets every byte of the serial console; `quit` is called when the user asks for the end (Ctrl-A x).
   // Both on any thread. `loop` does not run yet.
   static Result<Backends> open(const Config& config, EventLoop& loop,
-                               std::function<void(std::span<const std::byte>)> heard, std::function<void()> quit);
+                               std::function<void(std::span<const std::byte>)> heard, const std::function<void()>& quit);
 };
 
 }  // namespace vmm

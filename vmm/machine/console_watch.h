@@ -62,7 +62,7 @@ class ConsoleWatch {
   [[nodiscard]] uint64_t bytes() const;
 
  private:
-  static constexpr size_t kKept = 256 * 1024;
+  static constexpr size_t kKept = size_t{256} * 1024;
   ConsoleWatch(std::vector<Step> steps, std::function<void(std::string_view)> type)
       : steps_(std::move(steps)), type_(std::move(type)) {}
 

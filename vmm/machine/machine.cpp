@@ -207,7 +207,7 @@ Result<void> Machine::Parts::create_vcpus() {
   for (uint32_t index = 0; index < config.cpus; ++index) {
     VMM_TRY_ASSIGN(auto vcpu, vm->create_vcpu(index));
     if (index == 0) {
-      table = kvm::shape_cpuid(std::move(model), {.cpus = config.cpus,
+      table = kvm::shape_cpuid(model, {.cpus = config.cpus,
                                                   .tsc_khz = vcpu.tsc_khz(),
                                                   .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
     }

@@ -102,7 +102,7 @@ Result<Receipt> Session::run() {
     // Events come from vCPU threads: they are handled, later, on this one.
     const Machine::Events events{
         .ended =
-            [this, generation = receipt_.resets](Outcome outcome) {
+            [this, generation = receipt_.resets](const Outcome& outcome) {
               main_loop_->post([this, generation, outcome] {
                 if (generation == receipt_.resets) end(outcome);  // else a late word of the machine before this
               });
