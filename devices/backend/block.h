@@ -34,9 +34,9 @@ class Block {
   [[nodiscard]] virtual bool read_only() const = 0;
   [[nodiscard]] virtual bool can_discard() const = 0;
   [[nodiscard]] virtual uint32_t block_size() const = 0;  // bytes that the host transfers at least, 512..4096
-  // The request lies inside size() and is allowed by read_only(): the device has checked it. `completion` gets 0
-  // or -errno, once, on the loop's thread and never from within submit(). A short transfer is finished or failed
-  // here, never reported.
+  // The request lies inside size() and is allowed by read_only(): the device has checked it. `completion`
+  // gets 0 or -errno, once, on the loop's thread and never from within submit(). A short transfer is finished
+  // or failed here, never reported.
   virtual void submit(EventLoop& loop, const BlockRequest& request, IoCompletion& completion) = 0;
 };
 

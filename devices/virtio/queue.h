@@ -63,8 +63,8 @@ class Queue {
     stage(std::move(chain), written);
     publish();
   }
-  // The same for chains that belong together: the driver sees those staged when they are published, all at once.
-  // Nothing may stay staged when a turn ends.
+  // The same for chains that belong together: the driver sees those staged when they are published, all at
+  // once. Nothing may stay staged when a turn ends.
   void stage(Chain chain, uint32_t written);
   void publish();
 
