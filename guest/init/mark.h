@@ -2,8 +2,9 @@
 //
 // Marks a point in time for whoever runs this guest: one byte written to I/O port 0x3F0.
 //
-// ioperm() and not /dev/port, which Debian's cloud kernel does not have (CONFIG_DEVPORT=n). Where ioperm() is
-// refused (no CAP_SYS_RAWIO, lockdown) or nothing listens at the port, nothing happens.
+// By ioperm(), as Debian's cloud kernel has no /dev/port (CONFIG_DEVPORT=n); by /dev/port where a kernel was
+// built without ioperm(). Where both are refused (no CAP_SYS_RAWIO, lockdown) or nothing listens, nothing
+// happens.
 #pragma once
 
 #include "guest/init/sys.h"
@@ -19,7 +20,12 @@ enum class Mark : uint8_t {
 };
 
 inline bool mark(uint8_t value) {
-  if (sys::call(__NR_ioperm, kMarkPort, 1, 1) < 0) return false;
+  if (sys::call(__NR_ioperm, kMarkPort, 1, 1) < 0) {
+    const long fd = sys::open("/dev/port", sys::kWriteOnly);
+    const bool written = fd >= 0 && sys::pwrite(fd, &value, 1, kMarkPort) == 1;
+    if (fd >= 0) sys::close(fd);
+    return written;
+  }
   asm volatile("outb %0, %1" : : "a"(value), "Nd"(kMarkPort));
   // Given back at once: a task with port permissions costs an I/O bitmap copy at each switch to it.
   sys::call(__NR_ioperm, kMarkPort, 1, 0);

@@ -29,7 +29,7 @@ inline long as_long(const void* pointer) {
 
 // From <fcntl.h>, <sys/stat.h>, <sys/reboot.h>: glibc's headers would drag in declarations we do not link.
 inline constexpr int kReadOnly = 0;
-inline constexpr int kReadWrite = 2;
+inline constexpr int kWriteOnly = 1;
 inline constexpr int kCloseOnExec = 02000000;
 inline constexpr int kDirectory = 0200000;
 inline constexpr uint32_t kTypeMask = 0170000;
@@ -52,6 +52,9 @@ inline long read(long fd, void* to, size_t size) {
 }
 inline long pread(long fd, void* to, size_t size, int64_t offset) {
   return call(__NR_pread64, fd, as_long(to), static_cast<long>(size), offset);
+}
+inline long pwrite(long fd, const void* from, size_t size, int64_t offset) {
+  return call(__NR_pwrite64, fd, as_long(from), static_cast<long>(size), offset);
 }
 inline long write(long fd, const void* from, size_t size) {
   return call(__NR_write, fd, as_long(from), static_cast<long>(size));

@@ -10,8 +10,10 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
+import time
 
 from .report import BuildError
 
@@ -68,6 +70,9 @@ class Store:
     @contextlib.contextmanager
     def scratch(self):
         """A folder beside the results, so that a finished file is renamed, never copied; gone afterwards."""
+        for left in self.path.glob(".work-*"):  # by a builder that was killed
+            if time.time() - left.stat().st_mtime > 86400:
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.path) as path:
             yield pathlib.Path(path)
 

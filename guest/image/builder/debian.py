@@ -7,10 +7,9 @@ Packages are named in guest/image/debian/packages, our files lie in guest/image/
 import os
 import pathlib
 import re
-import subprocess
 
 from . import cache, programs
-from .report import BuildError
+from .report import BuildError, watched
 from .tree import Tree
 
 HERE = pathlib.Path(__file__).resolve().parents[1] / "debian"
@@ -111,12 +110,7 @@ def _run(command, scratch, report):
     """mmdebstrap tells its progress as lines that begin with "I:"."""
     environment = dict(os.environ, TMPDIR=str(scratch), LC_ALL="C")
     tail = []
-    try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, env=environment)
-    except FileNotFoundError:
-        raise BuildError("build the debian image: mmdebstrap is not installed; run tools/setup") from None
-    with process:
+    with watched(command, "build the debian image", env=environment) as process:
         for raw in process.stdout:
             line = raw.decode(errors="replace").rstrip()
             tail = [*tail[-39:], line]

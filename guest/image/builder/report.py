@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progress on a terminal, one line per fact in a pipe; errors that name the thing, the fault and the remedy."""
 
+import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +41,29 @@ def human(size):
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def end_tidily():
+    """Makes SIGTERM an exception, so that work folders go and commands are ended on the way out."""
+    def leave(*_):
+        raise SystemExit(143)
+    signal.signal(signal.SIGTERM, leave)
+
+
+@contextlib.contextmanager
+def watched(command, what, **options):
+    """A command whose output is read line by line. It ends with us, however we end."""
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   stdin=subprocess.DEVNULL, **options)
+    except FileNotFoundError:
+        raise BuildError(f"{what}: the program {command[0]} is not installed; run tools/setup") from None
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise
 
 
 def run(command, *, what, remedy="", env=None, cwd=None, stdin=None):
