@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is tested with Linux in the machine. Each case is a function of a Bench; it raises Failure, or Skip with why."""
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest import Failure, Guest
+
+MIB = 1 << 20
+PROMPT = r"^(\x1b\[6n)?tiny:\S+# "
+STREAM = 100 * MIB  # bytes, each way
+
+
+class Skip(Exception):
+    """The case cannot be run here, and this is why."""
+
+
+@dataclass
+class Bench:
+    vmm: Path
+    images: dict[str, Path]  # of guest/image/build and guest/kernel/build, as far as they are there
+    scratch: Path            # a folder of this case alone, on a real file system
+    limit: float             # seconds for one wait
+    cpu: str                 # --cpu
+
+    def image(self, name: str) -> Path:
+        if name not in self.images:
+            raise Skip(f"there is no {name}: guest/image/build or guest/kernel/build makes it")
+        return self.images[name]
+
+    def copy(self, name: str) -> Path:
+        """A copy that a guest may write to."""
+        target = self.scratch / self.image(name).name
+        shutil.copyfile(self.image(name), target)
+        return target
+
+    def stock(self, *arguments: str, prefix: list[str] | None = None) -> Guest:
+        """Debian's kernel, as shipped, with our initramfs."""
+        return Guest(self.vmm, ["--kernel", str(self.image("stock.vmlinuz")), "--initrd",
+                                str(self.image("stock.initrd")), "--cpu", self.cpu, "--append", "quiet", *arguments],
+                     limit=self.limit, prefix=prefix)
+
+    def tiny(self, *arguments: str, prefix: list[str] | None = None) -> Guest:
+        return self.stock("--disk", f"{self.image('tiny.ext4')},ro", *arguments, prefix=prefix)
+
+
+CASES: dict[str, Callable[[Bench], None]] = {}
+
+
+def case(function: Callable[[Bench], None]) -> Callable[[Bench], None]:
+    CASES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def require(fact: bool, message: str) -> None:
+    if not fact:
+        raise Failure(message)
+
+
+# ---- Debian's kernel on every machine --------------------------------------------------------------------------------
+
+def kernel_complaints(log: str) -> list[str]:
+    """Lines of a kernel log that accuse the machine."""
+    accusation = re.compile(r"ACPI( BIOS)? Error|BIOS Error|firmware bug|\bBUG:|WARNING:|call trace|"
+                            r"unable to handle|irq \d+: nobody cared|I/O error", re.IGNORECASE)
+    return [line for line in log.splitlines() if accusation.search(line)]
+
+
+def boots(bench: Bench, transport: str, cpus: int, memory: str, least: int) -> None:
+    with bench.tiny("--transport", transport, "--cpus", str(cpus), "--memory", memory) as guest:
+        guest.expect(PROMPT)
+        require(guest.run("nproc") == str(cpus), "not as many CPUs as asked for")
+        found = re.search(r"MemTotal:\s+(\d+)", guest.run("cat /proc/meminfo"))
+        require(found is not None and int(found.group(1)) >= least * 1024, f"less memory than {least} MiB")
+        require("/dev/vda / ext4 ro" in guest.run("cat /proc/mounts"), "the root is not the disk")
+        complaints = kernel_complaints(guest.run("dmesg"))
+        require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
+for _transport in ("pci", "mmio"):
+    for _cpus in (1, 2, 4):
+        for _memory, _least in (("256M", 180), ("5G", 4700)):
+            CASES[f"boot-{_transport}-{_cpus}cpu-{_memory}"] = (
+                lambda bench, t=_transport, c=_cpus, m=_memory, l=_least: boots(bench, t, c, m, l))
+
+
+@case
+def boot_16cpu(bench: Bench) -> None:
+    boots(bench, "pci", 16, "1G", 800)
+
+
+@case
+def boot_small_kernel(bench: Bench) -> None:
+    """The project's own kernel: exactly --kernel and --disk, nothing else."""
+    kernel = bench.image("guest.bzImage")
+    disk = bench.copy("tiny.ext4")
+    with Guest(bench.vmm, ["--kernel", str(kernel), "--disk", str(disk)], limit=bench.limit) as guest:
+        guest.expect(PROMPT)
+        require("/dev/vda / ext4 rw" in guest.run("cat /proc/mounts"), "the root is not the disk")
+        guest.run("ip route | grep -q default")
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
+# ---- how a guest ends ------------------------------------------------------------------------------------------------
+
+@case
+def reset_restarts_in_place(bench: Bench) -> None:
+    stats = bench.scratch / "stats.json"
+    disk = bench.copy("tiny.ext4")
+    with bench.stock("--disk", str(disk), "--stats", str(stats)) as guest:
+        guest.expect(PROMPT)
+        guest.run("echo kept > /root/file && sync")
+        guest.send("reboot\n")
+        guest.expect(PROMPT)
+        require(guest.run("cat /root/file") == "kept", "a synced file is gone after the reset")
+        guest.send("poweroff\n")
+        guest.ended(0)
+    receipt = json.loads(stats.read_text())
+    require(receipt["resets"] == 1, "the receipt does not count the reset")
+    names = [mark["name"] for mark in receipt["marks"]]
+    require(names.count("ready") == 2, f"the marks are not those of two boots: {names}")
+    require(receipt["times_ms"]["first_instruction"] > 0, "no time to the first instruction")
+
+
+@case
+def no_reboot_exits(bench: Bench) -> None:
+    with bench.tiny("--no-reboot") as guest:
+        guest.expect(PROMPT)
+        guest.send("reboot\n")
+        guest.ended(8)
+
+
+@case
+def panic_has_its_code(bench: Bench) -> None:
+    with bench.tiny() as guest:
+        guest.expect(PROMPT)
+        guest.send("echo c > /proc/sysrq-trigger\n")
+        guest.ended(3)
+
+
+@case
+def sigterm_powers_off(bench: Bench) -> None:
+    with bench.tiny() as guest:
+        guest.expect(PROMPT)
+        guest.signal(signal.SIGTERM)
+        guest.ended(0)
+
+
+@case
+def second_signal_stops(bench: Bench) -> None:
+    with bench.stock("--append", "earlyprintk=ttyS0", "--net", "none") as guest:
+        guest.expect(".")  # too early for a guest to hear its power button
+        guest.signal(signal.SIGTERM)
+        guest.signal(signal.SIGINT)
+        guest.ended(128 + signal.SIGINT)
+
+
+@case
+def expectations_and_timeout(bench: Bench) -> None:
+    stats = bench.scratch / "stats.json"
+    with bench.tiny("--expect", "tiny:.*# ", "--send", "echo $((6*7))\\n", "--expect", "^42$", "--stats",
+                    str(stats)) as guest:
+        guest.ended(0)
+    receipt = json.loads(stats.read_text())
+    require(len(receipt["expectations_met"]) == 2, "the receipt does not say when each was met")
+    with bench.tiny("--expect", "never said", "--timeout", "2") as guest:
+        guest.ended(6)
+
+
+@case
+def silence_is_diagnosed(bench: Bench) -> None:
+    with bench.stock("--append", "root=/dev/vdz rootwait", "--silence", "5", "--net", "none") as guest:
+        deadline = time.monotonic() + bench.limit
+        while b"try:" not in guest.errors and time.monotonic() < deadline:
+            guest._read(0.5)
+        text = guest.errors.decode()
+        require("vCPU 0: " in text and "RIP 0x" in text, "it does not say where the vCPU is")
+        require("likely cause" in text, "it names no cause")
+
+
+# ---- disks -----------------------------------------------------------------------------------------------------------
+
+@case
+def debian_disk(bench: Bench) -> None:
+    """Debian with systemd: files, mkfs, fsck, a checksummed 100 MB file, a reboot, lspci, hvc0, hwrng."""
+    disk = bench.copy("debian.ext4")
+    second = bench.scratch / "second.img"
+    with open(second, "wb") as file:
+        file.truncate(512 * MIB)
+    hvc = bench.scratch / "hvc0.sock"
+    # The initramfs does not load every file system's module, but ext4 is built in.
+    with bench.stock("--disk", str(disk), "--disk", f"{second},serial=SECOND", "--memory", "1G", "--cpus", "2",
+                     "--virtio-console", f"socket={hvc}") as guest:
+        guest.expect(r"root@\S+# ", 3 * bench.limit)
+        guest.run("stty -echo; PS1='$ '; export TERM=dumb PAGER=cat SYSTEMD_PAGER=cat")
+        guest.run("mkfs.ext4 -q /dev/vdb && mount /dev/vdb /mnt")
+        guest.run("dd if=/dev/urandom of=/mnt/data bs=1M count=100 status=none")
+        checksum = guest.run("sha256sum < /mnt/data")
+        guest.run("echo written > /root/note; umount /mnt && sync")
+        guest.run("fsck.ext4 -fn /dev/vdb")
+        require(guest.run("cat /sys/block/vdb/serial") == "SECOND", "the serial number is lost")
+        lspci = guest.run("lspci -vv")
+        require(lspci.count("Virtio") >= 4 and "MSI-X: Enable+" in lspci, f"lspci does not see the devices:\n{lspci}")
+        guest.run("test $(cat /sys/class/misc/hw_random/rng_current) = virtio_rng.0")
+        guest.run("head -c 64 /dev/hwrng | wc -c | grep -qx 64")
+        complaints = kernel_complaints(guest.run("dmesg"))
+        require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
+        login_on_hvc0(hvc, bench.limit)
+        guest.send("reboot\n")
+        guest.expect(r"root@\S+# ", 3 * bench.limit)
+        guest.run("stty -echo; PS1='$ '")
+        require(guest.run("cat /root/note") == "written", "the file of before the reboot is gone")
+        guest.run("mount /dev/vdb /mnt")
+        require(guest.run("sha256sum < /mnt/data") == checksum, "100 MB read back differ from what was written")
+        guest.signal(signal.SIGTERM)  # systemd hears the power button
+        guest.ended(0, 2 * bench.limit)
+    subprocess.run(["fsck.ext4", "-fn", str(disk)], check=True, stdout=subprocess.DEVNULL)
+
+
+def login_on_hvc0(path: Path, limit: float) -> None:
+    """Types at the second console, through its socket."""
+    with socket.socket(socket.AF_UNIX) as console:
+        console.connect(str(path))
+        console.settimeout(limit)
+        heard = b""
+        console.sendall(b"\n")
+        for pattern, answer in ((rb"login: |# $", b"root\n"), (rb"# $", b"echo h'v'c$((40+2))\n"), (rb"hvc42", b"")):
+            while not re.search(pattern, heard):
+                try:
+                    data = console.recv(4096)
+                except TimeoutError:
+                    raise Failure(f"hvc0 did not say {pattern!r}; it said {heard!r}") from None
+                require(data != b"", "hvc0's socket was closed")
+                heard += data
+            console.sendall(answer)
+            heard = b"" if answer else heard
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+class Server(threading.Thread):
+    """A TCP server on the host: gives 100 MB on one port, takes as much on the other, and remembers the checksum."""
+
+    def __init__(self, address: str):
+        super().__init__(daemon=True)
+        self.data = hashlib.sha256(b"seed").digest() * (STREAM // 32)
+        self.checksum = hashlib.sha256(self.data).hexdigest()
+        self.taken = ""
+        self.give = socket.create_server((address, 0))
+        self.take = socket.create_server((address, 0))
+        self.give_port = self.give.getsockname()[1]
+        self.take_port = self.take.getsockname()[1]
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self.give.accept()
+            with connection:
+                connection.sendall(self.data)
+            connection, _ = self.take.accept()
+            digest = hashlib.sha256()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    digest.update(data)
+            self.taken = digest.hexdigest()
+
+
+def streams_both_ways(guest: Guest, server: Server, address: str) -> None:
+    server.start()
+    got = guest.run(f"nc {address} {server.give_port} < /dev/null > /tmp/data; sha256sum < /tmp/data", 300)
+    require(got.split()[0] == server.checksum, "what the guest received is not what was sent")
+    guest.run(f"nc {address} {server.take_port} < /tmp/data", 300)
+    server.join(timeout=60)
+    require(server.taken == server.checksum, "what the host received is not what was sent")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@case
+def net_user(bench: Bench) -> None:
+    """DHCP, TCP to the host both ways, and a port forwarded into the guest."""
+    port = free_port()
+    with bench.tiny("--net", f"user,hostfwd=tcp:127.0.0.1:{port}-:8080,mac=52:54:00:00:00:77", "--memory", "1G") as guest:
+        guest.expect(PROMPT)
+        guest.run("for i in $(seq 30); do ip route | grep -q default && break; sleep 1; done; ip route | grep default")
+        require("52:54:00:00:00:77" in guest.run("cat /sys/class/net/eth0/address"), "the MAC address is lost")
+        guest.run("mount -t tmpfs none /tmp 2> /dev/null; df /tmp")
+        streams_both_ways(guest, Server("127.0.0.1"), "10.0.2.2")
+        guest.run("(echo from-the-guest | nc -l -p 8080 > /tmp/heard) > /dev/null 2>&1 &")
+        deadline = time.monotonic() + bench.limit
+        heard = b""
+        while heard != b"from-the-guest\n" and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(b"from-the-host\n")
+                connection.shutdown(socket.SHUT_WR)
+                heard = connection.recv(100)
+            time.sleep(0.5)
+        require(heard == b"from-the-guest\n", f"through the forwarded port came {heard!r}")
+        guest.run("for i in $(seq 10); do grep -q from-the-host /tmp/heard && break; sleep 1; done; cat /tmp/heard")
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
+@contextlib.contextmanager
+def network_namespace(name: str) -> Iterator[None]:
+    """A network of this test's own, with a tap in it."""
+    commands = [["ip", "netns", "add", name],
+                ["ip", "-n", name, "link", "set", "lo", "up"],
+                ["ip", "-n", name, "tuntap", "add", "tap0", "mode", "tap"],
+                ["ip", "-n", name, "addr", "add", "10.77.0.1/24", "dev", "tap0"],
+                ["ip", "-n", name, "link", "set", "tap0", "up"]]
+    try:
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise Skip(f"{' '.join(command)}: {done.stderr.strip()}")
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+class NamespacedServer:
+    """The same server, in a process inside the namespace."""
+
+    def __init__(self, namespace: str, address: str):
+        code = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+                f"from cases import Server\n"
+                f"s = Server({address!r}); s.start(); print(s.give_port, s.take_port, s.checksum, flush=True)\n"
+                f"s.join(); print(s.taken, flush=True)\n")
+        self.process = subprocess.Popen(["ip", "netns", "exec", namespace, "python3", "-c", code],
+                                        stdout=subprocess.PIPE, text=True)
+        give, take, self.checksum = self.process.stdout.readline().split()
+        self.give_port, self.take_port = int(give), int(take)
+        self.taken = ""
+
+    def start(self) -> None:
+        pass
+
+    def join(self, timeout: float) -> None:
+        try:
+            self.taken = self.process.communicate(timeout=timeout)[0].strip()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+@case
+def net_tap(bench: Bench) -> None:
+    name = f"vmm-boot-{bench.scratch.name}"
+    with network_namespace(name):
+        with bench.tiny("--net", "tap=tap0", "--memory", "1G", prefix=["ip", "netns", "exec", name]) as guest:
+            guest.expect(PROMPT)
+            guest.run("killall udhcpc 2> /dev/null; ip link set eth0 up && ip addr add 10.77.0.2/24 dev eth0")
+            guest.run("mount -t tmpfs none /tmp 2> /dev/null; ping -c 3 10.77.0.1")
+            streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
+            guest.send("poweroff\n")
+            guest.ended(0)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+@case
+def refusals(bench: Bench) -> None:
+    """One line that names the thing and the fault, exit code 1, nothing left behind."""
+    kernel = str(bench.image("stock.vmlinuz"))
+    tiny = bench.copy("tiny.ext4")
+    text = bench.scratch / "text"
+    text.write_text("not a kernel\n" * 100)
+    refused = [
+        (["--kernel", "/nonexistent"], ["/nonexistent", "No such file"]),
+        (["--kernel", str(text)], [str(text)]),
+        (["--kernel", str(bench.scratch)], [str(bench.scratch), "directory"]),
+        (["--kernel", kernel, "--initrd", "/nonexistent"], ["/nonexistent", "No such file"]),
+        (["--kernel", kernel, "--disk", "/nonexistent"], ["/nonexistent", "No such file"]),
+        (["--kernel", kernel, "--disk", str(bench.scratch)], [str(bench.scratch), "directory"]),
+        (["--kernel", kernel, "--disk", str(tiny), "--disk", str(tiny)], [str(tiny), "use"]),
+        (["--kernel", kernel, "--net", "tap=a-name-of-16-chr"], ["a-name-of-16-chr"]),
+        (["--kernel", kernel, "--memory", "64M", "--initrd", str(bench.image("debian.ext4"))], ["memory"]),
+        (["--kernel", kernel, "--console", f"file={bench.scratch}"], [str(bench.scratch), "directory"]),
+    ]
+    for arguments, words in refused:
+        done = subprocess.run([str(bench.vmm), *arguments, "--timeout", "20"], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=60)
+        lines = done.stderr.strip().splitlines()
+        require(done.returncode == 1, f"{arguments}: exit code {done.returncode}, not 1:\n{done.stderr}")
+        require(len(lines) == 1, f"{arguments}: not one line:\n{done.stderr}")
+        for word in words:
+            require(word.lower() in lines[0].lower(), f"{arguments}: does not say {word!r}: {lines[0]}")
