@@ -11,6 +11,7 @@ struct ObservedConsole::Typist : std::enable_shared_from_this<ObservedConsole::T
   EventLoop& loop;
   std::mutex input_mutex;  // held while the input runs: whoever takes it away waits for that
   Input input;             // guarded by input_mutex
+  std::atomic<uint64_t> bytes_in{0};
   std::mutex mutex;
   std::string text;  // not yet taken; guarded by mutex
   // Set before the device is offered anything: a resume() that comes while it is being offered is not lost.
@@ -19,7 +20,13 @@ struct ObservedConsole::Typist : std::enable_shared_from_this<ObservedConsole::T
   // Typed text first. Then what the user typed, of which the device takes so many bytes.
   size_t offer(std::span<const std::byte> users = {}) {
     const std::lock_guard lock{input_mutex};
-    return offer_typed() && !users.empty() ? input(users) : 0;
+    return offer_typed() && !users.empty() ? give(users) : 0;
+  }
+
+  size_t give(std::span<const std::byte> bytes) {
+    const size_t taken = std::min(input(bytes), bytes.size());
+    bytes_in.fetch_add(taken, std::memory_order_relaxed);
+    return taken;
   }
 
   // False while typed text waits.
@@ -32,7 +39,7 @@ struct ObservedConsole::Typist : std::enable_shared_from_this<ObservedConsole::T
     }
     if (next.empty()) return true;
     refused.store(true);
-    const size_t taken = std::min(input(std::as_bytes(std::span{next})), next.size());
+    const size_t taken = give(std::as_bytes(std::span{next}));
     const std::lock_guard lock{mutex};
     text.erase(0, taken);
     if (!text.empty()) return false;
@@ -59,8 +66,13 @@ void ObservedConsole::type(std::string_view text) {
   });
 }
 
+uint64_t ObservedConsole::bytes_in() const {
+  return typist_->bytes_in.load(std::memory_order_relaxed);
+}
+
 void ObservedConsole::write(std::span<const std::byte> bytes) {
   const std::lock_guard lock{order_};
+  bytes_out_.fetch_add(bytes.size(), std::memory_order_relaxed);
   console_->write(bytes);
   observer_(bytes);
 }

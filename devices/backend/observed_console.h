@@ -3,6 +3,8 @@
 // A console that somebody watches and types at beside its user: how automated tests follow a boot.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -33,11 +35,16 @@ class ObservedConsole final : public Console {
   }
   [[nodiscard]] uint64_t dropped() const override { return console_->dropped(); }
 
+  // Any thread.
+  [[nodiscard]] uint64_t bytes_in() const;  // to the guest
+  [[nodiscard]] uint64_t bytes_out() const { return bytes_out_.load(std::memory_order_relaxed); }
+
  private:
   struct Typist;
   std::unique_ptr<Console> console_;
   std::mutex order_;  // of output: the observer sees what the user sees
   Observer observer_;
+  std::atomic<uint64_t> bytes_out_{0};
   std::shared_ptr<Typist> typist_;  // shared with work posted to the loop, which may run after this has gone
 };
 

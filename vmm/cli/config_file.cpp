@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/config_file.h"
 
-#include <fmt/core.h>
-
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <system_error>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include "vmm/cli/values.h"
 #include "vmm/machine/console_watch.h"
@@ -28,7 +28,8 @@ Result<std::string> read_whole(const fs::path& path) {
   std::string text(kMostBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
   if (std::ferror(file.get()) != 0) return fail(errno, "read {}", path.string());
-  if (text.size() > kMostBytes) return fail("{}: larger than 1 MiB, which no configuration is", path.string());
+  if (text.size() > kMostBytes)
+    return fail("{}: larger than 1 MiB, which no configuration is", path.string());
   return text;
 }
 
@@ -37,7 +38,9 @@ struct Reader {
   Config& config;
   fs::path folder;
 
-  [[nodiscard]] fs::path resolve(const fs::path& path) const { return path.is_relative() ? folder / path : path; }
+  [[nodiscard]] fs::path resolve(const fs::path& path) const {
+    return path.is_relative() ? folder / path : path;
+  }
 
   static Result<std::string> text(const Json& value) {
     if (!value.is_string()) return fail("expected a text in quotes");
@@ -96,34 +99,41 @@ struct Key {
 const std::array kKeys = {
     Key{"kernel", [](Reader& r, const Json& v) { return r.path(v, r.config.kernel); }},
     Key{"initrd", [](Reader& r, const Json& v) { return r.path(v, r.config.initrd); }},
-    Key{"cmdline", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"cmdline",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.cmdline, Reader::text(v));
           return {};
         }},
-    Key{"append", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"append",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.append, Reader::text(v));
           return {};
         }},
-    Key{"flat-address", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"flat-address",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto address, Reader::number(v, 0, 0xf'ffff));
           r.config.flat_address = Gpa{address};
           return {};
         }},
-    Key{"cpus", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"cpus",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto cpus, Reader::number(v, 1, Config::kMaximumCpus));
           r.config.cpus = static_cast<uint32_t>(cpus);
           return {};
         }},
-    Key{"cpu", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"cpu",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.cpu_model, Reader::text(v));
           return {};
         }},
-    Key{"memory", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"memory",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto size, Reader::text(v));
           VMM_TRY_ASSIGN(r.config.memory, parse_size(size));
           return {};
         }},
-    Key{"disk", [](Reader& r, const Json& v) {
+    Key{"disk",
+        [](Reader& r, const Json& v) {
           return Reader::each(v, [&r](const Json& item) -> Result<void> {
             VMM_TRY_ASSIGN(const auto text, Reader::text(item));
             VMM_TRY_ASSIGN(auto disk, parse_disk(text));
@@ -132,7 +142,8 @@ const std::array kKeys = {
             return {};
           });
         }},
-    Key{"net", [](Reader& r, const Json& v) {
+    Key{"net",
+        [](Reader& r, const Json& v) {
           r.config.nets.emplace();
           return Reader::each(v, [&r](const Json& item) -> Result<void> {
             VMM_TRY_ASSIGN(const auto text, Reader::text(item));
@@ -143,46 +154,55 @@ const std::array kKeys = {
         }},
     Key{"console", [](Reader& r, const Json& v) { return r.console(v, r.config.console); }},
     Key{"virtio-console", [](Reader& r, const Json& v) { return r.console(v, r.config.virtio_console); }},
-    Key{"transport", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"transport",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto text, Reader::text(v));
           VMM_TRY_ASSIGN(r.config.transport, parse_transport(text));
           return {};
         }},
-    Key{"rtc", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"rtc",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.rtc, Reader::truth(v));
           return {};
         }},
-    Key{"pit", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"pit",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.pit, Reader::truth(v));
           return {};
         }},
-    Key{"debug-ports", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"debug-ports",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.debug_ports, Reader::truth(v));
           return {};
         }},
-    Key{"no-reboot", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"no-reboot",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const bool no, Reader::truth(v));
           r.config.reboot = !no;
           return {};
         }},
     Key{"stats", [](Reader& r, const Json& v) { return r.path(v, r.config.stats); }},
     Key{"symbols", [](Reader& r, const Json& v) { return r.path(v, r.config.symbols); }},
-    Key{"silence", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"silence",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto silence, Reader::seconds(v));
           r.config.silence = std::chrono::duration_cast<std::chrono::seconds>(silence);
           return {};
         }},
-    Key{"log", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"log",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto name, Reader::text(v));
           const auto level = parse_log_level(name);
           if (!level) return fail("\"{}\" is not a level: error, warning, info or debug", name);
           r.config.log = *level;
           return {};
         }},
-    Key{"expect", [](Reader& r, const Json& v) {
+    Key{"expect",
+        [](Reader& r, const Json& v) {
           return Reader::each(v, [&r](const Json& item) { return r.expectation(item); });
         }},
-    Key{"timeout", [](Reader& r, const Json& v) -> Result<void> {
+    Key{"timeout",
+        [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(r.config.timeout, Reader::seconds(v));
           return {};
         }},
@@ -220,12 +240,14 @@ Result<void> read_config_file(const fs::path& path, Config& config) {
   } catch (const Json::exception& error) {
     return fail("{}: not JSON: {}", path.string(), error.what());
   }
-  if (!json.is_object()) return fail("{}: expected an object, like {{\"kernel\": \"bzImage\"}}", path.string());
+  if (!json.is_object())
+    return fail("{}: expected an object, like {{\"kernel\": \"bzImage\"}}", path.string());
   Reader reader{config, path.parent_path()};
   for (const auto& [name, value] : json.items()) {
     const auto key = std::ranges::find(kKeys, std::string_view{name}, &Key::name);
     if (key == kKeys.end()) {
-      return fail("{}: \"{}\" is not a key; keys are the names of the options, see vmm --help", path.string(), name);
+      return fail("{}: \"{}\" is not a key; keys are the names of the options, see vmm --help", path.string(),
+                  name);
     }
     if (auto read = key->read(reader, value); !read) {
       return fail("{}: \"{}\": {}", path.string(), name, read.error().message);
@@ -252,7 +274,8 @@ std::string write_config(const Config& config) {
   put("disk", !config.disks.empty(), disks_json(config));
   if (config.nets) put("net", true, nets_json(*config.nets));
   put("console", config.console != defaults.console, format_console(config.console));
-  put("virtio-console", config.virtio_console != defaults.virtio_console, format_console(config.virtio_console));
+  put("virtio-console", config.virtio_console != defaults.virtio_console,
+      format_console(config.virtio_console));
   put("transport", config.transport != defaults.transport, format_transport(config.transport));
   put("rtc", config.rtc, true);
   put("pit", config.pit, true);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A machine in one JSON file: an object whose keys are the names of the options, and whose values are what the
-// options take. Options that can be repeated are lists. Relative paths are relative to the file.
+// A machine in one JSON file: an object whose keys are the names of the options, and whose values are what
+// the options take. Options that can be repeated are lists. Relative paths are relative to the file.
 #pragma once
 
 #include <filesystem>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
-#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +7,8 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "vmm/cli/config_file.h"
 #include "vmm/cli/options.h"

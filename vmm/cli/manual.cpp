@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/manual.h"
 
-#include <fmt/core.h>
-
-#include <CLI/CLI.hpp>
 #include <array>
 #include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 namespace vmm::cli {
 namespace {
@@ -34,7 +34,8 @@ struct Example {
 };
 
 constexpr std::array kExamples = {
-    Example{"A kernel with its drivers built in, and a root file system:", "vmm --kernel bzImage --disk rootfs.img"},
+    Example{"A kernel with its drivers built in, and a root file system:",
+            "vmm --kernel bzImage --disk rootfs.img"},
     Example{"Debian's kernel, four CPUs, a port of the host that leads to the guest's ssh:",
             "vmm --kernel vmlinuz --initrd initrd.img --disk debian.img --cpus 4 --memory 2G "
             "--net user,hostfwd=tcp:127.0.0.1:2222-:22"},
@@ -44,8 +45,9 @@ constexpr std::array kExamples = {
 
 // Everything a user can give, hidden options left out.
 std::vector<const CLI::Option*> shown(const CLI::App& app, const std::string& group) {
-  return app.get_options(
-      [&group](const CLI::Option* option) { return option->get_group() == group && option->nonpositional(); });
+  return app.get_options([&group](const CLI::Option* option) {
+    return option->get_group() == group && option->nonpositional();
+  });
 }
 
 std::string troff(std::string_view text) {
@@ -71,7 +73,8 @@ std::string manual_page(const CLI::App& app) {
   page += ".SH NAME\nvmm \\- boot a Linux guest on KVM\n";
   page += ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n";
   page +=
-      ".SH DESCRIPTION\n.B vmm\nruns an unmodified guest in a virtual machine: it drives /dev/kvm and gives the guest\n"
+      ".SH DESCRIPTION\n.B vmm\nruns an unmodified guest in a virtual machine: it drives /dev/kvm and gives "
+      "the guest\n"
       "memory, CPUs, a serial console and virtio devices. The kernel is told by its content.\n";
   for (const auto& group : app.get_groups()) {
     const auto options = shown(app, group);
@@ -84,12 +87,16 @@ std::string manual_page(const CLI::App& app) {
       page += troff(option->get_description()) + "\n";
     }
   }
-  page += ".SH KEYS\nOn a terminal, Ctrl\\-A begins a key of vmm: Ctrl\\-A x quits, Ctrl\\-A h helps,\n"
-          "Ctrl\\-A Ctrl\\-A types one Ctrl\\-A.\n";
+  page +=
+      ".SH KEYS\nOn a terminal, Ctrl\\-A begins a key of vmm: Ctrl\\-A x quits, Ctrl\\-A h helps,\n"
+      "Ctrl\\-A Ctrl\\-A types one Ctrl\\-A.\n";
   page += ".SH EXIT STATUS\n";
-  for (const auto& [code, meaning] : kExitCodes) page += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
-  page += ".SH FILES\n.TP\n.B \\-\\-config\nA JSON object. Keys are the names of the options, without the dashes; options that\n"
-          "can be repeated are lists; relative paths are relative to the file.\n";
+  for (const auto& [code, meaning] : kExitCodes)
+    page += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
+  page +=
+      ".SH FILES\n.TP\n.B \\-\\-config\nA JSON object. Keys are the names of the options, without the "
+      "dashes; options that\n"
+      "can be repeated are lists; relative paths are relative to the file.\n";
   page += ".SH EXAMPLES\n";
   for (const auto& [what, command] : kExamples) {
     page += fmt::format("{}\n.PP\n.nf\n.RS\n{}\n.RE\n.fi\n.PP\n", troff(what), troff(command));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/options.h"
 
-#include <fmt/core.h>
-
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <utility>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include "vmm/cli/config_file.h"
 #include "vmm/cli/manual.h"
@@ -22,6 +22,7 @@ struct Parsed {
   bool print_config = false;
   bool print_manual = false;
   bool print_completion = false;
+  bool cleared_append = false;
   bool cleared_disks = false;
   bool cleared_nets = false;
   bool cleared_expectations = false;
@@ -34,7 +35,8 @@ CLI::Option* add(CLI::App& app, const std::string& name, std::string value_name,
       name,
       [apply = std::move(apply), name](const CLI::results_t& values) {
         for (const auto& value : values) {
-          if (const auto applied = apply(value); !applied) throw CLI::ValidationError(name, applied.error().message);
+          if (const auto applied = apply(value); !applied)
+            throw CLI::ValidationError(name, applied.error().message);
         }
         return true;
       },
@@ -68,7 +70,8 @@ void clear_once(bool& cleared, List& list) {
 
 void add_guest_options(CLI::App& app, Parsed& parsed) {
   auto& config = parsed.command.config;
-  add(app, "--kernel", "FILE", "Kernel to boot: bzImage, ELF vmlinux (64-bit or PVH entry), Multiboot 1, told by its content",
+  add(app, "--kernel", "FILE",
+      "Kernel to boot: bzImage, ELF vmlinux (64-bit or PVH entry), Multiboot 1, told by its content",
       into_path(config.kernel));
   add(app, "--initrd", "FILE", "Initial RAM disk, or the Multiboot module", into_path(config.initrd));
   auto* cmdline = add(app, "--cmdline", "TEXT", "Kernel command line, in place of the default one",
@@ -76,13 +79,15 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
                         config.cmdline = value;
                         return {};
                       });
-  add(app, "--append", "TEXT", "Words added to the kernel command line",
-      [&config](const std::string& value) -> Result<void> {
-        config.append = value;
+  add(app, "--append", "TEXT", "Words added to the kernel command line; may be repeated",
+      [&](const std::string& value) -> Result<void> {
+        clear_once(parsed.cleared_append, config.append);
+        config.append += (config.append.empty() ? "" : " ") + value;
         return {};
       })
       ->excludes(cmdline);
-  add(app, "--flat-address", "ADDRESS", "Load the kernel as a flat binary at ADDRESS and enter it in real mode",
+  add(app, "--flat-address", "ADDRESS",
+      "Load the kernel as a flat binary at ADDRESS and enter it in real mode",
       [&config](const std::string& value) -> Result<void> {
         VMM_TRY_ASSIGN(const auto address, parse_number(value, 0, 0xf'ffff));
         config.flat_address = Gpa{address};
@@ -99,7 +104,8 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
         config.cpu_model = value;
         return {};
       });
-  add(app, "--memory", "SIZE", "Guest memory, like 256M or 4G, at least 64M [512M]", into(config.memory, parse_size));
+  add(app, "--memory", "SIZE", "Guest memory, like 256M or 4G, at least 64M [512M]",
+      into(config.memory, parse_size));
 }
 
 void add_device_options(CLI::App& app, Parsed& parsed) {
@@ -113,7 +119,8 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
         return {};
       });
   add(app, "--net", "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]...[,mac=MAC] | tap=NAME[,mac=MAC] | none",
-      "Network: in user mode (DHCP, DNS, forwarded ports), over an existing tap, or none. Without --net: user",
+      "Network: in user mode (DHCP, DNS, forwarded ports), over an existing tap, or none. Without --net: "
+      "user",
       [&](const std::string& value) -> Result<void> {
         if (!config.nets) config.nets.emplace();
         clear_once(parsed.cleared_nets, *config.nets);
@@ -124,10 +131,11 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
       });
   add(app, "--console", "stdio|file=FILE|socket=FILE|none", "Where the serial console (ttyS0) goes [stdio]",
       into(config.console, parse_console));
-  add(app, "--virtio-console", "stdio|file=FILE|socket=FILE|none", "Where a virtio console (hvc0) goes [none]",
-      into(config.virtio_console, parse_console));
+  add(app, "--virtio-console", "stdio|file=FILE|socket=FILE|none",
+      "Where a virtio console (hvc0) goes [none]", into(config.virtio_console, parse_console));
   add(app, "--transport", "pci|mmio|mmio-cmdline",
-      "How virtio devices appear: on PCI; as MMIO devices in ACPI; or as MMIO devices on the kernel command line [pci]",
+      "How virtio devices appear: on PCI; as MMIO devices in ACPI; or as MMIO devices on the kernel command "
+      "line [pci]",
       into(config.transport, parse_transport));
   app.add_flag("--rtc", config.rtc, "Add a CMOS real-time clock");
   app.add_flag("--pit", config.pit, "Add an i8254 timer, for kernels that need one");
@@ -137,12 +145,17 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
 
 void add_run_options(CLI::App& app, Parsed& parsed) {
   auto& config = parsed.command.config;
-  app.add_option("--config", parsed.config_file, "Read a JSON file that says all that these options say; they override it")
+  app.add_option("--config", parsed.config_file,
+                 "Read a JSON file that says all that these options say; they override it")
       ->type_name("FILE");
-  app.add_flag("--print-config", parsed.print_config, "Print the configuration file that equals this command line, and exit");
-  app.add_flag("!--no-reboot", config.reboot, "Exit with code 8 when the guest asks for a reset, instead of restarting");
+  app.add_flag("--print-config", parsed.print_config,
+               "Print the configuration file that equals this command line, and exit");
+  app.add_flag_callback(
+      "--no-reboot", [&config] { config.reboot = false; },
+      "Exit with code 8 when the guest asks for a reset, instead of restarting");
   add(app, "--stats", "FILE", "Write the receipt of the run to FILE as JSON", into_path(config.stats));
-  add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics", into_path(config.symbols));
+  add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics",
+      into_path(config.symbols));
   add(app, "--silence", "SECONDS",
       "Say where the guest is when its console has been silent for so long before user space; 0: never [30]",
       [&config](const std::string& value) -> Result<void> {
@@ -150,17 +163,19 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
         config.silence = std::chrono::duration_cast<std::chrono::seconds>(silence);
         return {};
       });
-  add(app, "--log", "LEVEL", "error, warning, info or debug [warning]", [&config](const std::string& value) -> Result<void> {
-    const auto level = parse_log_level(value);
-    if (!level) return fail("\"{}\" is not a level: error, warning, info or debug", value);
-    config.log = *level;
-    return {};
-  });
+  add(app, "--log", "LEVEL", "error, warning, info or debug [warning]",
+      [&config](const std::string& value) -> Result<void> {
+        const auto level = parse_log_level(value);
+        if (!level) return fail("\"{}\" is not a level: error, warning, info or debug", value);
+        config.log = *level;
+        return {};
+      });
 }
 
 void add_test_options(CLI::App& app, Parsed& parsed) {
   auto& config = parsed.command.config;
-  add(app, "--expect", "REGEX", "End with code 0 once the console has said REGEX (POSIX extended); several, in order",
+  add(app, "--expect", "REGEX",
+      "End with code 0 once the console has said REGEX (POSIX extended); several, in order",
       [&](const std::string& value) -> Result<void> {
         clear_once(parsed.cleared_expectations, config.expectations);
         VMM_TRY(Pattern::create(value));
@@ -193,7 +208,8 @@ void build(CLI::App& app, Parsed& parsed) {
   app.add_flag("--print-manual", parsed.print_manual);
   app.add_flag("--print-completion", parsed.print_completion);
 
-  auto* doctor = app.add_subcommand("doctor", "Say what this host can do, and what to do about what it cannot");
+  auto* doctor =
+      app.add_subcommand("doctor", "Say what this host can do, and what to do about what it cannot");
   doctor->add_flag("--json", parsed.command.json, "As JSON, for scripts");
   app.footer(std::string{help_footer()});
 }
@@ -220,7 +236,8 @@ Result<void> check(const Config& config) {
   if (config.memory > kMostMemory) {
     return fail("--memory {}: more than {}", format_size(config.memory), format_size(kMostMemory));
   }
-  if (config.console.kind == ConsoleConfig::Kind::stdio && config.virtio_console.kind == ConsoleConfig::Kind::stdio) {
+  if (config.console.kind == ConsoleConfig::Kind::stdio &&
+      config.virtio_console.kind == ConsoleConfig::Kind::stdio) {
     return fail("--virtio-console stdio: the serial console is there; send that elsewhere with --console");
   }
   return {};

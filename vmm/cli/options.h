@@ -21,9 +21,9 @@ namespace vmm::cli {
 struct Command {
   enum class Kind : uint8_t { run, doctor, print_config, print_text };
   Kind kind = Kind::run;
-  Config config;       // run, print_config
-  bool json = false;   // doctor
-  std::string text;    // print_text: help, version, the manual page, a completion script
+  Config config;      // run, print_config
+  bool json = false;  // doctor
+  std::string text;   // print_text: help, version, the manual page, a completion script
 };
 
 // Exit code 2 goes with the error: something on the command line, or in the configuration file, is wrong.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/report_text.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
+
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 namespace vmm::cli {
@@ -11,10 +11,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double milliseconds(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; }
-double mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+double milliseconds(std::chrono::nanoseconds time) {
+  return static_cast<double>(time.count()) / 1e6;
+}
+double mebibytes(uint64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
 
-std::string dump(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string dump(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 uint64_t total_exits(const Receipt& receipt) {
   uint64_t total = 0;
@@ -75,10 +81,13 @@ std::string receipt_text(const Receipt& receipt) {
                       receipt.outcome.detail.empty() ? "" : " (" + receipt.outcome.detail + ")");
   line("kernel", receipt.kernel);
   auto start = fmt::format("{:.1f} ms to the first instruction", milliseconds(receipt.first_instruction));
-  for (const auto& phase : receipt.phases) start += fmt::format(", {} {:.1f}", phase.name, milliseconds(phase.duration));
+  for (const auto& phase : receipt.phases)
+    start += fmt::format(", {} {:.1f}", phase.name, milliseconds(phase.duration));
   line("start", start);
-  for (const auto& mark : receipt.marks) line("  " + mark.name, fmt::format("{:.1f} ms", milliseconds(mark.at)));
-  for (const auto& met : receipt.met) line("  seen", fmt::format("{:.1f} ms  {}", milliseconds(met.at), met.pattern));
+  for (const auto& mark : receipt.marks)
+    line("  " + mark.name, fmt::format("{:.1f} ms", milliseconds(mark.at)));
+  for (const auto& met : receipt.met)
+    line("  seen", fmt::format("{:.1f} ms  {}", milliseconds(met.at), met.pattern));
   line("time", fmt::format("{:.1f} ms, CPU: guest {:.1f} ms, VMM {:.1f} ms", milliseconds(receipt.wall),
                            milliseconds(receipt.cpu_guest), milliseconds(receipt.cpu_vmm)));
   if (receipt.resets != 0) line("resets", fmt::format("{}", receipt.resets));
@@ -86,7 +95,8 @@ std::string receipt_text(const Receipt& receipt) {
   for (const auto& reason : receipt.exits) exits += fmt::format(", {} {}", reason.reason, reason.count);
   line("exits", exits);
   for (const auto& access : receipt.accesses) {
-    line("  " + access.device, fmt::format("{} reads, {} writes ({})", access.reads, access.writes, access.space));
+    line("  " + access.device,
+         fmt::format("{} reads, {} writes ({})", access.reads, access.writes, access.space));
   }
   line("interrupts", fmt::format("{}", receipt.interrupts));
   for (const auto& traffic : receipt.traffic) {
@@ -115,10 +125,12 @@ std::string receipt_json(const Receipt& receipt) {
   times["cpu_vmm"] = milliseconds(receipt.cpu_vmm);
   json["phases"] = Json::array();
   for (const auto& phase : receipt.phases) {
-    json["phases"].push_back({{"name", phase.name}, {"ms", milliseconds(phase.duration)}, {"bytes", phase.bytes}});
+    json["phases"].push_back(
+        {{"name", phase.name}, {"ms", milliseconds(phase.duration)}, {"bytes", phase.bytes}});
   }
   json["marks"] = Json::array();
-  for (const auto& mark : receipt.marks) json["marks"].push_back({{"name", mark.name}, {"ms", milliseconds(mark.at)}});
+  for (const auto& mark : receipt.marks)
+    json["marks"].push_back({{"name", mark.name}, {"ms", milliseconds(mark.at)}});
   json["expectations_met"] = Json::array();
   for (const auto& met : receipt.met) {
     json["expectations_met"].push_back({{"regex", met.pattern}, {"ms", milliseconds(met.at)}});

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/values.h"
 
-#include <fmt/core.h>
-
 #include <charconv>
 #include <optional>
 #include <vector>
+
+#include <fmt/core.h>
 
 namespace vmm::cli {
 namespace {
@@ -84,9 +84,10 @@ Result<DiskConfig> parse_disk(std::string_view text) {
       if (serial->size() > 20) return fail("--disk {}: a serial number has at most 20 characters", text);
       disk.serial = *serial;
     } else {
-      return fail("--disk {}: \"{}\" is not an option of a disk; there are ro and serial=TEXT (a comma in a file's "
-                  "name is written twice)",
-                  text, words[i]);
+      return fail(
+          "--disk {}: \"{}\" is not an option of a disk; there are ro and serial=TEXT (a comma in a file's "
+          "name is written twice)",
+          text, words[i]);
     }
   }
   return disk;
@@ -117,9 +118,10 @@ Result<NetConfig> parse_net(std::string_view text) {
       VMM_TRY_ASSIGN(auto parsed, backend::HostForward::parse(*forward));
       user->forwards.push_back(std::move(parsed));
     } else {
-      return fail("--net {}: \"{}\" is not an option of this network; there are mac=… and, for user, "
-                  "hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
-                  text, words[i]);
+      return fail(
+          "--net {}: \"{}\" is not an option of this network; there are mac=… and, for user, "
+          "hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
+          text, words[i]);
     }
   }
   return net;
@@ -143,8 +145,10 @@ Result<ConsoleConfig> parse_console(std::string_view text) {
   using Kind = ConsoleConfig::Kind;
   if (text == "stdio") return ConsoleConfig{.kind = Kind::stdio, .path = {}};
   if (text == "none") return ConsoleConfig{.kind = Kind::none, .path = {}};
-  if (const auto file = value_of(text, "file"); file && !file->empty()) return ConsoleConfig{.kind = Kind::file, .path = *file};
-  if (const auto socket = value_of(text, "socket"); socket && !socket->empty()) return ConsoleConfig{.kind = Kind::socket, .path = *socket};
+  if (const auto file = value_of(text, "file"); file && !file->empty())
+    return ConsoleConfig{.kind = Kind::file, .path = *file};
+  if (const auto socket = value_of(text, "socket"); socket && !socket->empty())
+    return ConsoleConfig{.kind = Kind::socket, .path = *socket};
   return fail("\"{}\" is not a console: expected stdio, file=FILE, socket=FILE or none", text);
 }
 
@@ -193,7 +197,8 @@ Result<uint64_t> parse_number(std::string_view text, uint64_t least, uint64_t mo
 Result<std::chrono::milliseconds> parse_seconds(std::string_view text) {
   constexpr double kMost = 1e7;
   double seconds = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (error != std::errc{} || end != text.data() + text.size() || !(seconds >= 0 && seconds <= kMost)) {
     return fail("\"{}\" is not a number of seconds", text);
   }

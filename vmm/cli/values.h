@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The little languages inside option values: sizes, disks, networks, consoles. Each is parsed from a string and
-// written back as one, so that the command line and the configuration file agree. Errors name the value and say
-// what would be one.
+// The little languages inside option values: sizes, disks, networks, consoles. Each is parsed from a string
+// and written back as one, so that the command line and the configuration file agree. Errors name the value
+// and say what would be one.
 #pragma once
 
 #include <chrono>

@@ -61,7 +61,8 @@ std::vector<Bus::Counts> Bus::counts() const {
   const std::shared_lock lock{mutex_};
   std::vector<Counts> all;
   const auto add = [&all](const Counters& c) {
-    all.push_back({c.name, c.reads.load(std::memory_order_relaxed), c.writes.load(std::memory_order_relaxed)});
+    all.push_back(
+        {c.name, c.reads.load(std::memory_order_relaxed), c.writes.load(std::memory_order_relaxed)});
   };
   std::ranges::for_each(counters_, add);
   add(unmapped_);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An address space of devices: ports or MMIO. A handler knows offsets into its own range, not addresses. The bus
-// looks a handler up under a lock and calls it with none held, so a handler may map and unmap ranges (a PCI BAR
-// moves on a configuration write) without a lock order to get wrong. Handlers must therefore outlive the bus's
-// last caller: the machine joins its vCPU threads first.
+// An address space of devices: ports or MMIO. A handler knows offsets into its own range, not addresses. The
+// bus looks a handler up under a lock and calls it with none held, so a handler may map and unmap ranges (a
+// PCI BAR moves on a configuration write) without a lock order to get wrong. Handlers must therefore outlive
+// the bus's last caller: the machine joins its vCPU threads first.
 #pragma once
 
 #include <atomic>
@@ -24,8 +24,8 @@ namespace vmm {
 class IoHandler {
  public:
   virtual ~IoHandler() = default;
-  // Little-endian, 1, 2, 4 or 8 bytes (16 at most), wholly inside the mapped range. Any vCPU thread, several at
-  // once. `out` arrives filled with ones: a handler writes only what is there.
+  // Little-endian, 1, 2, 4 or 8 bytes (16 at most), wholly inside the mapped range. Any vCPU thread, several
+  // at once. `out` arrives filled with ones: a handler writes only what is there.
   virtual void read(uint64_t offset, std::span<std::byte> out) = 0;
   virtual void write(uint64_t offset, std::span<const std::byte> in) = 0;
 };

@@ -55,7 +55,9 @@ void EpollLoop::unwatch(uint64_t id) {
   watched_.erase(found);
 }
 
-void EpollLoop::submit(const FileOp& op, IoCompletion& completion) { pending_.push_back({op, &completion}); }
+void EpollLoop::submit(const FileOp& op, IoCompletion& completion) {
+  pending_.push_back({op, &completion});
+}
 
 void EpollLoop::turn() {
   std::array<epoll_event, 64> events;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The event loop for hosts that forbid io_uring. File I/O is done in place, on the loop's thread: correct, and
-// never on a vCPU's thread, but one request at a time.
+// The event loop for hosts that forbid io_uring. File I/O is done in place, on the loop's thread: correct,
+// and never on a vCPU's thread, but one request at a time.
 #pragma once
 
 #include <unordered_map>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One thread that waits for everything: readiness of descriptors, timers, file I/O, and work posted by others.
-// Two engines behind one interface: io_uring, where a turn of the loop is one system call however much it did,
-// and epoll with file I/O done in place, where the host forbids io_uring.
+// One thread that waits for everything: readiness of descriptors, timers, file I/O, and work posted by
+// others. Two engines behind one interface: io_uring, where a turn of the loop is one system call however
+// much it did, and epoll with file I/O done in place, where the host forbids io_uring.
 //
-// Everything runs on the loop's thread except where said otherwise. Before run() is called, the thread that owns
-// the loop may set it up.
+// Everything runs on the loop's thread except where said otherwise. Before run() is called, the thread that
+// owns the loop may set it up.
 #pragma once
 
 #include <sys/uio.h>
@@ -30,9 +30,9 @@ struct FileOp {
   Kind kind = Kind::readv;
   int fd = -1;
   std::span<const iovec> buffers = {};  // readv, writev: at most 1024; must stay valid until completion
-  uint64_t offset = 0;             // bytes
-  uint64_t length = 0;             // fallocate: bytes
-  int mode = 0;                    // fallocate: FALLOC_FL_*
+  uint64_t offset = 0;                  // bytes
+  uint64_t length = 0;                  // fallocate: bytes
+  int mode = 0;                         // fallocate: FALLOC_FL_*
 };
 
 // Told the result of a FileOp exactly once, on the loop's thread: bytes moved, or -errno. Never called from
@@ -73,8 +73,9 @@ class EventLoop {
     uint64_t id_ = 0;
   };
 
-  // Calls `handler` each time `fd` is ready for any of `events` (EPOLLIN, EPOLLOUT, …), as long as it is ready
-  // (level-triggered). EPOLLERR and EPOLLHUP are always reported. The descriptor must outlive the watch.
+  // Calls `handler` each time `fd` is ready for any of `events` (EPOLLIN, EPOLLOUT, …), as long as it is
+  // ready (level-triggered). EPOLLERR and EPOLLHUP are always reported. The descriptor must outlive the
+  // watch.
   [[nodiscard]] virtual Watch watch(int fd, uint32_t events, Handler handler) = 0;
 
   // Hands `op` to the kernel, at the latest when this turn of the loop ends.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/core/fd.h"
 
-#include <cerrno>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 namespace vmm {
 

@@ -34,8 +34,8 @@ class EventFd {
  public:
   static Result<EventFd> create();
 
-  void signal() const;                // adds one; never blocks
-  [[nodiscard]] bool drain() const;   // takes the count; true if it was not zero
+  void signal() const;               // adds one; never blocks
+  [[nodiscard]] bool drain() const;  // takes the count; true if it was not zero
   [[nodiscard]] int get() const { return fd_.get(); }
 
  private:

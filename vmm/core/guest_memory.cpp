@@ -50,8 +50,8 @@ Result<GuestMemory> GuestMemory::create(std::span<const Range> ranges) {
   GuestMemory memory;
   for (const auto& range : ranges) {
     assert(range.size != 0 && range.size % 4096 == 0);
-    void* at = ::mmap(nullptr, range.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+    void* at = ::mmap(nullptr, range.size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) {
       return fail(errno, "reserve {} MiB of guest memory (try a smaller --memory)", range.size >> 20);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one door to the guest's RAM. `slice` is the only bounds check: a GuestSlice is the proof that it was made.
-// A slice has no operator[], because the guest may write at any time: copy once, check the copy, use the copy.
+// The one door to the guest's RAM. `slice` is the only bounds check: a GuestSlice is the proof that it was
+// made. A slice has no operator[], because the guest may write at any time: copy once, check the copy, use
+// the copy.
 #pragma once
 
 #include <sys/uio.h>
@@ -93,7 +94,8 @@ class GuestMemory {
     uint64_t size = 0;  // bytes, a multiple of 4 KiB
   };
 
-  // Zeroed private anonymous RAM over `ranges`, which must be sorted and apart. Pages are taken on first touch.
+  // Zeroed private anonymous RAM over `ranges`, which must be sorted and apart. Pages are taken on first
+  // touch.
   static Result<GuestMemory> create(std::span<const Range> ranges);
 
   // The bytes [gpa, gpa + length), if all of them are RAM of one region. Length 0 is allowed inside RAM.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The three wires between a device and the machine: an interrupt line, message-signalled interrupts, and
-// doorbells. Devices hold these; only vmm/kvm knows how they reach a vCPU. All calls are safe from any thread and
-// are leaves: they take no lock of the caller's.
+// doorbells. Devices hold these; only vmm/kvm knows how they reach a vCPU. All calls are safe from any thread
+// and are leaves: they take no lock of the caller's.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +49,8 @@ struct DoorbellAddress {
   enum class Space : uint8_t { mmio, port };
   Space space = Space::mmio;
   uint64_t address = 0;
-  uint32_t length = 0;                  // bytes; 0: a write of any width
-  std::optional<uint64_t> match;        // only this value rings
+  uint32_t length = 0;            // bytes; 0: a write of any width
+  std::optional<uint64_t> match;  // only this value rings
   friend bool operator==(const DoorbellAddress&, const DoorbellAddress&) = default;
 };
 

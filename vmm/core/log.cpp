@@ -15,9 +15,13 @@ constexpr std::string_view kNames[] = {"error", "warning", "info", "debug"};
 
 }  // namespace
 
-void set_log_level(LogLevel level) { g_level.store(level, std::memory_order_relaxed); }
+void set_log_level(LogLevel level) {
+  g_level.store(level, std::memory_order_relaxed);
+}
 
-LogLevel log_level() { return g_level.load(std::memory_order_relaxed); }
+LogLevel log_level() {
+  return g_level.load(std::memory_order_relaxed);
+}
 
 std::optional<LogLevel> parse_log_level(std::string_view name) {
   for (size_t i = 0; i < std::size(kNames); ++i) {
@@ -26,7 +30,9 @@ std::optional<LogLevel> parse_log_level(std::string_view name) {
   return std::nullopt;
 }
 
-std::string_view log_level_name(LogLevel level) { return kNames[static_cast<uint8_t>(level)]; }
+std::string_view log_level_name(LogLevel level) {
+  return kNames[static_cast<uint8_t>(level)];
+}
 
 void log_line(LogLevel level, std::string_view text) {
   // A terminal in raw mode does not return the carriage on a line feed.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Messages for the person who runs the VMM, on standard error: "subject: value, consequence". A guest can cause
-// many of them, so what a guest can repeat goes through a LogLimit.
+// Messages for the person who runs the VMM, on standard error: "subject: value, consequence". A guest can
+// cause many of them, so what a guest can repeat goes through a LogLimit.
 #pragma once
-
-#include <fmt/core.h>
 
 #include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
+
+#include <fmt/core.h>
 
 namespace vmm {
 

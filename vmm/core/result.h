@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the host can refuse returns Result<T>. What a guest does wrong is an enum of the device concerned, and a
-// bug of ours is an assertion; the three never mix.
+// What the host can refuse returns Result<T>. What a guest does wrong is an enum of the device concerned, and
+// a bug of ours is an assertion; the three never mix.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <string>
-#include <tl/expected.hpp>
 #include <utility>
+
+#include <fmt/core.h>
+#include <tl/expected.hpp>
 
 namespace vmm {
 
@@ -39,16 +39,16 @@ template <typename... Args>
 // Leaves the enclosing function with the error of `expr`, if it has one. The only control-flow macros here.
 #define VMM_TRY_NAME2(a, b) a##b
 #define VMM_TRY_NAME(a, b) VMM_TRY_NAME2(a, b)
-#define VMM_TRY(expr)                                                    \
-  do {                                                                   \
-    auto vmm_try_result = (expr);                                        \
+#define VMM_TRY(expr)                                                              \
+  do {                                                                             \
+    auto vmm_try_result = (expr);                                                  \
     if (!vmm_try_result) return tl::unexpected(std::move(vmm_try_result.error())); \
   } while (false)
 // VMM_TRY_ASSIGN(auto x, f()): x is the value of f(), or the function returns f's error.
 // NOLINTBEGIN(bugprone-macro-parentheses): the target may be a declaration, which takes none.
-#define VMM_TRY_ASSIGN_TO(tmp, target, expr)                  \
-  auto tmp = (expr);                                          \
-  if (!tmp) return tl::unexpected(std::move(tmp.error()));    \
+#define VMM_TRY_ASSIGN_TO(tmp, target, expr)               \
+  auto tmp = (expr);                                       \
+  if (!tmp) return tl::unexpected(std::move(tmp.error())); \
   target = std::move(*tmp)
 // NOLINTEND(bugprone-macro-parentheses)
 #define VMM_TRY_ASSIGN(target, expr) VMM_TRY_ASSIGN_TO(VMM_TRY_NAME(vmm_try_, __LINE__), target, expr)

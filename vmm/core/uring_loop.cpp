@@ -10,9 +10,12 @@ namespace {
 
 constexpr unsigned kEntries = 256;
 
-// What an entry is for. A completion pointer is at least 8-byte aligned, so its low bit is free to mark a watch.
+// What an entry is for. A completion pointer is at least 8-byte aligned, so its low bit is free to mark a
+// watch.
 constexpr uint64_t kIgnored = 0;
-constexpr uint64_t watch_tag(uint64_t id) { return id << 1 | 1; }
+constexpr uint64_t watch_tag(uint64_t id) {
+  return id << 1 | 1;
+}
 
 }  // namespace
 
@@ -45,8 +48,8 @@ EventLoop::Watch UringLoop::watch(int fd, uint32_t events, Handler handler) {
   return Watch{*this, id};
 }
 
-// One-shot polls, armed again after the handler ran, are level-triggered: a multishot poll reports only edges,
-// and a handler that left data behind would wait for ever.
+// One-shot polls, armed again after the handler ran, are level-triggered: a multishot poll reports only
+// edges, and a handler that left data behind would wait for ever.
 void UringLoop::poll(uint64_t id, const Watched& watched) {
   auto* entry = next_entry();
   ::io_uring_prep_poll_add(entry, watched.fd, watched.events);

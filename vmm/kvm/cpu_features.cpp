@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bits by Intel SDM vol. 2A (CPUID), AMD APM vol. 3 appendix E, and Documentation/virt/kvm/x86/cpuid.rst. Features
-// of KVM's own leaf (0x40000001) have the prefix that they are known by.
+// Bits by Intel SDM vol. 2A (CPUID), AMD APM vol. 3 appendix E, and Documentation/virt/kvm/x86/cpuid.rst.
+// Features of KVM's own leaf (0x40000001) have the prefix that they are known by.
 #include "vmm/kvm/cpu_features.h"
 
 #include <algorithm>

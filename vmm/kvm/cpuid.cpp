@@ -26,7 +26,9 @@ void erase_leaf(CpuidTable& table, uint32_t function) {
   std::erase_if(table, [function](const auto& entry) { return entry.function == function; });
 }
 
-void set_bit(uint32_t& word, uint32_t bit, bool on) { word = on ? word | 1U << bit : word & ~(1U << bit); }
+void set_bit(uint32_t& word, uint32_t bit, bool on) {
+  word = on ? word | 1U << bit : word & ~(1U << bit);
+}
 
 // Extended topology (leaf 0xB): a thread level of one, a core level of `cpus`.
 void set_extended_topology(CpuidTable& table, uint32_t cpus) {
@@ -38,9 +40,30 @@ void set_extended_topology(CpuidTable& table, uint32_t cpus) {
   erase_leaf(table, 0x1f);
   erase_leaf(table, 0x80000026);
   if (auto* basic = find(table, 0); basic == nullptr || basic->eax < 0xb) return;
-  table.push_back({.function = 0xb, .index = 0, .flags = kSignificantIndex, .eax = 0, .ebx = 1, .ecx = kThreadLevel, .edx = 0, .padding = {}});
-  table.push_back({.function = 0xb, .index = 1, .flags = kSignificantIndex, .eax = core_bits, .ebx = cpus, .ecx = kCoreLevel | 1, .edx = 0, .padding = {}});
-  table.push_back({.function = 0xb, .index = 2, .flags = kSignificantIndex, .eax = 0, .ebx = 0, .ecx = 2, .edx = 0, .padding = {}});
+  table.push_back({.function = 0xb,
+                   .index = 0,
+                   .flags = kSignificantIndex,
+                   .eax = 0,
+                   .ebx = 1,
+                   .ecx = kThreadLevel,
+                   .edx = 0,
+                   .padding = {}});
+  table.push_back({.function = 0xb,
+                   .index = 1,
+                   .flags = kSignificantIndex,
+                   .eax = core_bits,
+                   .ebx = cpus,
+                   .ecx = kCoreLevel | 1,
+                   .edx = 0,
+                   .padding = {}});
+  table.push_back({.function = 0xb,
+                   .index = 2,
+                   .flags = kSignificantIndex,
+                   .eax = 0,
+                   .ebx = 0,
+                   .ecx = 2,
+                   .edx = 0,
+                   .padding = {}});
 }
 
 // Caches (leaf 4, and AMD's 0x8000001D): first and second level private to a core, the last shared by all.
@@ -68,7 +91,8 @@ void set_amd_topology(CpuidTable& table, uint32_t cpus) {
     constexpr uint32_t kTopologyExtensions = 22;
     set_bit(extended->ecx, kCmpLegacy, cpus > 1);
     // Leaf 0x8000001E speaks of nodes and threads as the host has them; 0xB says it all.
-    if (find(table, 0xb) != nullptr) set_bit(extended->ecx, kTopologyExtensions, find(table, 0x8000001d) != nullptr);
+    if (find(table, 0xb) != nullptr)
+      set_bit(extended->ecx, kTopologyExtensions, find(table, 0x8000001d) != nullptr);
   }
   if (auto* node = find(table, 0x8000001e); node != nullptr) {
     node->eax = node->ebx = 0;  // core 0 of one thread; for_vcpu() has the rest
@@ -82,12 +106,27 @@ void set_frequencies(CpuidTable& table, uint32_t tsc_khz) {
   if (tsc_khz == 0) return;
   if (auto* signature = find(table, kKvmSignatureLeaf); signature != nullptr) {
     signature->eax = std::max(signature->eax, kKvmTimingLeaf);
-    table.push_back({.function = kKvmTimingLeaf, .index = 0, .flags = 0, .eax = tsc_khz, .ebx = kApicBusKhz, .ecx = 0, .edx = 0, .padding = {}});
+    table.push_back({.function = kKvmTimingLeaf,
+                     .index = 0,
+                     .flags = 0,
+                     .eax = tsc_khz,
+                     .ebx = kApicBusKhz,
+                     .ecx = 0,
+                     .edx = 0,
+                     .padding = {}});
   }
   if (auto* basic = find(table, 0); basic != nullptr && basic->eax >= 0x15) {
     erase_leaf(table, 0x15);
-    // A crystal of 1 MHz, so that the ratio is the frequency in MHz; exact to 1 kHz with a denominator of 1000.
-    table.push_back({.function = 0x15, .index = 0, .flags = 0, .eax = 1000, .ebx = tsc_khz, .ecx = 1'000'000, .edx = 0, .padding = {}});
+    // A crystal of 1 MHz, so that the ratio is the frequency in MHz; exact to 1 kHz with a denominator of
+    // 1000.
+    table.push_back({.function = 0x15,
+                     .index = 0,
+                     .flags = 0,
+                     .eax = 1000,
+                     .ebx = tsc_khz,
+                     .ecx = 1'000'000,
+                     .edx = 0,
+                     .padding = {}});
   }
 }
 
@@ -127,7 +166,8 @@ CpuidTable shape_cpuid(CpuidTable table, const CpuidOptions& options) {
     set_bit(features->ecx, kTscDeadline, options.tsc_deadline);
     set_bit(features->ecx, kHypervisor, true);
     set_bit(features->edx, kHyperThreading, options.cpus > 1);
-    const uint32_t logical = std::min(std::bit_ceil(options.cpus), 128U);  // EBX[23:16]; leaf 0xB has no such limit
+    const uint32_t logical =
+        std::min(std::bit_ceil(options.cpus), 128U);  // EBX[23:16]; leaf 0xB has no such limit
     features->ebx = (features->ebx & 0x0000ffff) | logical << 16;
   }
   set_extended_topology(table, options.cpus);

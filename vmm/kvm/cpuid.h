@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CPUID a guest sees: what KVM supports, with the topology of this machine, the frequencies that spare the
-// guest its calibration loops, and the user's feature mask. Pure functions on the table.
+// The CPUID a guest sees: what KVM supports, with the topology of this machine, the frequencies that spare
+// the guest its calibration loops, and the user's feature mask. Pure functions on the table.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
-#include "vmm/kvm/abi.h"
 #include "vmm/core/result.h"
+#include "vmm/kvm/abi.h"
 
 namespace vmm::kvm {
 
@@ -21,8 +21,8 @@ struct CpuidOptions {
   bool tsc_deadline = true;  // KVM_CAP_TSC_DEADLINE_TIMER
 };
 
-// "host", or "host" with features taken away or put back: "host,-avx512f,+x2apic". Names as /proc/cpuinfo has them.
-// Fails on a name that is not known, and on a feature added that `supported` does not have.
+// "host", or "host" with features taken away or put back: "host,-avx512f,+x2apic". Names as /proc/cpuinfo has
+// them. Fails on a name that is not known, and on a feature added that `supported` does not have.
 Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model);
 
 // The table of the machine; the same for all vCPUs but for what for_vcpu() sets.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why a vCPU came back (struct kvm_run, Documentation/virt/kvm/api.rst, section 5). Spans point into the vCPU's
-// run area and are valid until its next run.
+// Why a vCPU came back (struct kvm_run, Documentation/virt/kvm/api.rst, section 5). Spans point into the
+// vCPU's run area and are valid until its next run.
 #pragma once
 
 #include <array>
@@ -34,10 +34,10 @@ struct MmioWrite {
   Gpa address;
   std::span<const std::byte> data;
 };
-struct Halted {};        // HLT; only without an in-kernel local APIC
+struct Halted {};  // HLT; only without an in-kernel local APIC
 struct TripleFault {};
-struct Interrupted {};   // a kick, or a signal
-struct SystemEvent {     // KVM_EXIT_SYSTEM_EVENT
+struct Interrupted {};  // a kick, or a signal
+struct SystemEvent {    // KVM_EXIT_SYSTEM_EVENT
   uint32_t type;
 };
 // KVM cannot go on: the guest did something KVM cannot emulate, or KVM is at fault.
@@ -59,8 +59,8 @@ struct Unexpected {
   uint32_t reason;
 };
 
-using Exit = std::variant<PortRead, PortWrite, MmioRead, MmioWrite, Halted, TripleFault, Interrupted, SystemEvent,
-                          InternalError, FailedEntry, RunFailed, Unexpected>;
+using Exit = std::variant<PortRead, PortWrite, MmioRead, MmioWrite, Halted, TripleFault, Interrupted,
+                          SystemEvent, InternalError, FailedEntry, RunFailed, Unexpected>;
 
 // How the receipt and the diagnostics name the alternative `index` of an Exit.
 [[nodiscard]] std::string_view exit_name(size_t index);

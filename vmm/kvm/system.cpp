@@ -17,7 +17,8 @@ namespace {
 constexpr std::array kCapabilities = {
     Capability{KVM_CAP_IRQCHIP, "IRQCHIP", "local APICs, I/O APIC and PIC in the kernel", true},
     Capability{KVM_CAP_USER_MEMORY, "USER_MEMORY", "guest RAM from our own memory", true},
-    Capability{KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", "real mode on Intel CPUs without unrestricted guest", true},
+    Capability{KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", "real mode on Intel CPUs without unrestricted guest",
+               true},
     Capability{KVM_CAP_EXT_CPUID, "EXT_CPUID", "choosing the guest's CPUID", true},
     Capability{KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", "message-signalled interrupts", true},
     Capability{KVM_CAP_IRQFD, "IRQFD", "device interrupts without a system call into KVM", true},
@@ -39,14 +40,17 @@ constexpr std::array kCapabilities = {
 Error open_error(int code) {
   switch (code) {
     case ENOENT:
-      return {"open /dev/kvm: there is no such device; load the module (modprobe kvm_intel or kvm_amd), enable "
-              "virtualization in the firmware, or run `vmm doctor`",
-              code};
+      return {
+          "open /dev/kvm: there is no such device; load the module (modprobe kvm_intel or kvm_amd), enable "
+          "virtualization in the firmware, or run `vmm doctor`",
+          code};
     case EACCES:
     case EPERM:
-      return {"open /dev/kvm: permission denied; join its group (usermod -aG kvm USER, then log in again), or run "
-              "`vmm doctor`",
-              code};
+      return {
+          "open /dev/kvm: permission denied; join its group (usermod -aG kvm USER, then log in again), or "
+          "run "
+          "`vmm doctor`",
+          code};
     default:
       return make_failure(code, "open /dev/kvm").value();
   }
@@ -54,7 +58,9 @@ Error open_error(int code) {
 
 }  // namespace
 
-std::span<const Capability> capabilities() { return kCapabilities; }
+std::span<const Capability> capabilities() {
+  return kCapabilities;
+}
 
 Result<System> System::open() {
   System system{Fd{::open("/dev/kvm", O_RDWR | O_CLOEXEC)}};
@@ -72,14 +78,19 @@ Result<System> System::open() {
     }
   }
   const int size = ::ioctl(system.fd(), KVM_GET_VCPU_MMAP_SIZE, 0);
-  if (size < static_cast<int>(sizeof(kvm_run))) return fail(errno, "ask /dev/kvm for the size of a vCPU's run area");
+  if (size < static_cast<int>(sizeof(kvm_run)))
+    return fail(errno, "ask /dev/kvm for the size of a vCPU's run area");
   system.run_area_size_ = static_cast<size_t>(size);
   return system;
 }
 
-int System::check(uint32_t capability) const { return ::ioctl(fd(), KVM_CHECK_EXTENSION, capability); }
+int System::check(uint32_t capability) const {
+  return ::ioctl(fd(), KVM_CHECK_EXTENSION, capability);
+}
 
-uint32_t System::max_vcpus() const { return static_cast<uint32_t>(std::max(check(KVM_CAP_MAX_VCPUS), 1)); }
+uint32_t System::max_vcpus() const {
+  return static_cast<uint32_t>(std::max(check(KVM_CAP_MAX_VCPUS), 1));
+}
 
 Result<std::vector<kvm_cpuid_entry2>> System::supported_cpuid() const {
   // The kernel refuses a table that is too small with E2BIG, and never needs more than a few hundred entries.

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "vmm/kvm/abi.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/result.h"
+#include "vmm/kvm/abi.h"
 
 namespace vmm::kvm {
 

@@ -49,10 +49,12 @@ kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode) {
 
 }  // namespace
 
-int Vcpu::kick_signal() { return SIGRTMIN; }
+int Vcpu::kick_signal() {
+  return SIGRTMIN;
+}
 
 void Vcpu::install_kick_signal() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) {};
   ::sigaction(kick_signal(), &action, nullptr);
 }
@@ -63,7 +65,9 @@ void Vcpu::kick(pthread_t thread) {
   ::pthread_kill(thread, kick_signal());
 }
 
-void Vcpu::clear_kick() { __atomic_store_n(&area()->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST); }
+void Vcpu::clear_kick() {
+  __atomic_store_n(&area()->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
+}
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
   const auto bytes = offsetof(kvm_cpuid2, entries) + entries.size_bytes();
@@ -81,7 +85,8 @@ Result<void> Vcpu::set_power_on_state() {
   reinterpret_cast<kvm_msrs*>(msrs.data())->nmsrs = 1;
   std::memcpy(msrs.data() + offsetof(kvm_msrs, entries), &memory_type, sizeof memory_type);
   // KVM answers with how many it set. One that has no MTRRs is no obstacle.
-  if (::ioctl(fd(), KVM_SET_MSRS, msrs.data()) < 0) return fail(errno, "set the memory types of vCPU {}", index_);
+  if (::ioctl(fd(), KVM_SET_MSRS, msrs.data()) < 0)
+    return fail(errno, "set the memory types of vCPU {}", index_);
 
   // As firmware leaves them (MultiProcessor Specification 1.4, 3.6.1): the PIC on LINT0, NMI on LINT1.
   kvm_lapic_state lapic{};
@@ -158,7 +163,8 @@ Exit Vcpu::decode() const {
     case KVM_EXIT_IO: {
       auto* data = run_area_.data() + run->io.data_offset;
       const size_t length = size_t{run->io.size} * run->io.count;
-      if (run->io.direction == KVM_EXIT_IO_IN) return PortRead{Port{run->io.port}, run->io.size, {data, length}};
+      if (run->io.direction == KVM_EXIT_IO_IN)
+        return PortRead{Port{run->io.port}, run->io.size, {data, length}};
       return PortWrite{Port{run->io.port}, run->io.size, {data, length}};
     }
     case KVM_EXIT_MMIO: {
@@ -184,7 +190,8 @@ Exit Vcpu::decode() const {
       std::copy_n(run->internal.data, error.data_count, error.data.begin());
       const auto& failure = run->emulation_failure;
       constexpr uint64_t kHasBytes = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
-      if (error.suberror == KVM_INTERNAL_ERROR_EMULATION && failure.ndata >= 1 && (failure.flags & kHasBytes) != 0) {
+      if (error.suberror == KVM_INTERNAL_ERROR_EMULATION && failure.ndata >= 1 &&
+          (failure.flags & kHasBytes) != 0) {
         error.instruction_size = std::min<uint32_t>(failure.insn_size, error.instruction.size());
         std::copy_n(failure.insn_bytes, error.instruction_size, error.instruction.begin());
       }
@@ -218,12 +225,14 @@ uint32_t Vcpu::tsc_khz() const {
   return khz > 0 ? static_cast<uint32_t>(khz) : 0;
 }
 
-Fd Vcpu::stats_fd() const { return Fd{::ioctl(fd(), KVM_GET_STATS_FD, 0)}; }
+Fd Vcpu::stats_fd() const {
+  return Fd{::ioctl(fd(), KVM_GET_STATS_FD, 0)};
+}
 
 std::string_view exit_name(size_t index) {
   constexpr std::array<std::string_view, std::variant_size_v<Exit>> kNames = {
-      "port read",    "port write",     "mmio read",    "mmio write", "hlt",        "triple fault",
-      "interrupted",  "system event",   "internal error", "failed entry", "run failed", "unexpected"};
+      "port read",   "port write",   "mmio read",      "mmio write",   "hlt",        "triple fault",
+      "interrupted", "system event", "internal error", "failed entry", "run failed", "unexpected"};
   return kNames[index];
 }
 

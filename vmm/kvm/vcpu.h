@@ -8,11 +8,11 @@
 #include <cstdint>
 #include <span>
 
-#include "vmm/kvm/abi.h"
 #include "vmm/core/boot_state.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/exit.h"
 
 namespace vmm::kvm {
@@ -53,7 +53,8 @@ class Vcpu {
   [[nodiscard]] Fd stats_fd() const;
 
   [[nodiscard]] uint32_t index() const { return index_; }
-  // Any thread: makes run() return Interrupted, now or at its next call. `thread` is the one that runs this vCPU.
+  // Any thread: makes run() return Interrupted, now or at its next call. `thread` is the one that runs this
+  // vCPU.
   void kick(pthread_t thread);
   void clear_kick();
 

@@ -15,7 +15,8 @@ namespace {
 constexpr uint32_t kIoApicPins = 24;
 constexpr uint32_t kPicPins = 16;
 
-// Three pages for the TSS and one for the identity map, below the BIOS region and away from RAM (api.rst, 4.33).
+// Three pages for the TSS and one for the identity map, below the BIOS region and away from RAM
+// (api.rst, 4.33).
 constexpr uint64_t kIdentityMapPage = 0xfffbc000;
 constexpr uint64_t kTssPages = 0xfffbd000;
 
@@ -30,8 +31,9 @@ kvm_irq_routing_entry pin_route(uint32_t gsi, uint32_t chip, uint32_t pin) {
 
 class LevelLine final : public IrqLine {
  public:
-  LevelLine(int vm_fd, Gsi gsi) : vm_fd_(vm_fd), gsi_(gsi) {}
+  LevelLine(int vm_fd, Gsi gsi, std::atomic<uint64_t>& count) : vm_fd_(vm_fd), gsi_(gsi), count_(count) {}
   void set(bool level) override {
+    if (level) count_.fetch_add(1, std::memory_order_relaxed);
     kvm_irq_level line{};
     line.irq = gsi_.raw;
     line.level = level ? 1 : 0;
@@ -45,18 +47,23 @@ class LevelLine final : public IrqLine {
  private:
   const int vm_fd_;
   const Gsi gsi_;
+  std::atomic<uint64_t>& count_;
 };
 
 class EdgeLine final : public IrqLine {
  public:
-  explicit EdgeLine(EventFd event) : event_(std::move(event)) {}
+  EdgeLine(EventFd event, std::atomic<uint64_t>& count) : event_(std::move(event)), count_(count) {}
   void set(bool level) override {
     if (level) pulse();
   }
-  void pulse() override { event_.signal(); }
+  void pulse() override {
+    count_.fetch_add(1, std::memory_order_relaxed);
+    event_.signal();
+  }
 
  private:
   const EventFd event_;
+  std::atomic<uint64_t>& count_;
 };
 
 }  // namespace
@@ -75,7 +82,10 @@ class MsiRoute final : public MsiVector {
     return result;
   }
 
-  void signal() override { event_.signal(); }
+  void signal() override {
+    vm_.interrupts_.fetch_add(1, std::memory_order_relaxed);
+    event_.signal();
+  }
 
  private:
   Vm& vm_;
@@ -111,14 +121,16 @@ Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& 
     slot_region.memory_size = region.mapping.size();
     slot_region.userspace_addr = reinterpret_cast<uint64_t>(region.mapping.data());
     if (::ioctl(fd, KVM_SET_USER_MEMORY_REGION, &slot_region) != 0) {
-      return fail(errno, "give the guest {} MiB of memory at {:#x}", region.mapping.size() >> 20, region.base.raw);
+      return fail(errno, "give the guest {} MiB of memory at {:#x}", region.mapping.size() >> 20,
+                  region.base.raw);
     }
   }
   // Any routing table of ours replaces KVM's default, so the pins come first.
   for (uint32_t pin = 0; pin < kIoApicPins; ++pin) {
     vm->routes_.push_back(pin_route(pin, KVM_IRQCHIP_IOAPIC, pin));
     if (pin < kPicPins) {
-      vm->routes_.push_back(pin_route(pin, pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, pin % 8));
+      vm->routes_.push_back(
+          pin_route(pin, pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, pin % 8));
     }
   }
   vm->next_gsi_ = kIoApicPins;
@@ -135,10 +147,10 @@ Result<Vcpu> Vm::create_vcpu(uint32_t index) {
 }
 
 Result<std::unique_ptr<IrqLine>> Vm::create_line(Gsi gsi, Trigger trigger) {
-  if (trigger == Trigger::level) return std::make_unique<LevelLine>(fd_.get(), gsi);
+  if (trigger == Trigger::level) return std::make_unique<LevelLine>(fd_.get(), gsi, interrupts_);
   VMM_TRY_ASSIGN(auto event, EventFd::create());
   VMM_TRY(irqfd(gsi, event.get(), 0));
-  return std::make_unique<EdgeLine>(std::move(event));
+  return std::make_unique<EdgeLine>(std::move(event), interrupts_);
 }
 
 Result<std::unique_ptr<MsiVector>> Vm::create_vector() {
@@ -187,11 +199,14 @@ Result<void> Vm::irqfd(Gsi gsi, int event_fd, uint32_t flags) {
   request.fd = static_cast<uint32_t>(event_fd);
   request.gsi = gsi.raw;
   request.flags = flags;
-  if (::ioctl(fd_.get(), KVM_IRQFD, &request) != 0) return fail(errno, "bind an eventfd to interrupt {}", gsi.raw);
+  if (::ioctl(fd_.get(), KVM_IRQFD, &request) != 0)
+    return fail(errno, "bind an eventfd to interrupt {}", gsi.raw);
   return {};
 }
 
-Result<void> Vm::bind(const DoorbellAddress& address, int event_fd) { return ioeventfd(address, event_fd, 0); }
+Result<void> Vm::bind(const DoorbellAddress& address, int event_fd) {
+  return ioeventfd(address, event_fd, 0);
+}
 
 void Vm::unbind(const DoorbellAddress& address, int event_fd) {
   [[maybe_unused]] const auto gone = ioeventfd(address, event_fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
@@ -214,6 +229,8 @@ Result<void> Vm::ioeventfd(const DoorbellAddress& address, int event_fd, uint32_
   return {};
 }
 
-Fd Vm::stats_fd() const { return Fd{::ioctl(fd_.get(), KVM_GET_STATS_FD, 0)}; }
+Fd Vm::stats_fd() const {
+  return Fd{::ioctl(fd_.get(), KVM_GET_STATS_FD, 0)};
+}
 
 }  // namespace vmm::kvm

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One virtual machine as KVM knows it: memory slots, the in-kernel interrupt controllers, and the wires to them.
+// One virtual machine as KVM knows it: memory slots, the in-kernel interrupt controllers, and the wires to
+// them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "vmm/kvm/abi.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/interrupt.h"
 #include "vmm/core/result.h"
 #include "vmm/core/types.h"
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/system.h"
 #include "vmm/kvm/vcpu.h"
 
@@ -39,6 +41,8 @@ class Vm final : public MsiSink, public DoorbellSink {
   void unbind(const DoorbellAddress& address, int event_fd) override;
 
   [[nodiscard]] Fd stats_fd() const;
+  // Interrupts that devices asked for so far.
+  [[nodiscard]] uint64_t interrupts() const { return interrupts_.load(std::memory_order_relaxed); }
 
  private:
   friend class MsiRoute;
@@ -51,6 +55,7 @@ class Vm final : public MsiSink, public DoorbellSink {
 
   const System& system_;
   Fd fd_;
+  std::atomic<uint64_t> interrupts_{0};
   std::mutex routes_mutex_;
   std::vector<kvm_irq_routing_entry> routes_;  // guarded by routes_mutex_
   uint32_t next_gsi_;                          // guarded by routes_mutex_

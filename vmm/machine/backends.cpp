@@ -39,12 +39,14 @@ Result<std::unique_ptr<backend::Net>> open_net(const NetConfig& config) {
 }  // namespace
 
 Result<Backends> Backends::open(const Config& config, EventLoop& loop,
-                                std::function<void(std::span<const std::byte>)> heard, const std::function<void()>& quit) {
+                                std::function<void(std::span<const std::byte>)> heard,
+                                const std::function<void()>& quit) {
   using Access = backend::DiskImage::Access;
   Backends backends;
   for (const auto& disk : config.disks) {
-    VMM_TRY_ASSIGN(auto image, backend::DiskImage::open(disk.file.string(),
-                                                        disk.read_only ? Access::read_only : Access::read_write));
+    VMM_TRY_ASSIGN(auto image,
+                   backend::DiskImage::open(disk.file.string(),
+                                            disk.read_only ? Access::read_only : Access::read_write));
     backends.disks.push_back(std::move(image));
   }
   for (const auto& net : networks(config)) {
@@ -54,7 +56,8 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
   VMM_TRY_ASSIGN(auto serial, open_console(config.console, loop, quit, backends.terminal));
   backends.serial = std::make_unique<backend::ObservedConsole>(loop, std::move(serial), std::move(heard));
   if (config.virtio_console.kind != ConsoleConfig::Kind::none) {
-    VMM_TRY_ASSIGN(backends.virtio_console, open_console(config.virtio_console, loop, quit, backends.terminal));
+    VMM_TRY_ASSIGN(backends.virtio_console,
+                   open_console(config.virtio_console, loop, quit, backends.terminal));
   }
   return backends;
 }

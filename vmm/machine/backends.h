@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the devices talk to on the host: opened once, and kept when the machine restarts, so that an image stays
-// locked and a terminal stays as it is.
+// What the devices talk to on the host: opened once, and kept when the machine restarts, so that an image
+// stays locked and a terminal stays as it is.
 #pragma once
 
 #include <functional>
@@ -24,13 +24,14 @@ struct Backends {
   std::vector<std::unique_ptr<backend::Block>> disks;  // as Config::disks
   std::vector<std::unique_ptr<backend::Net>> nets;     // as the configuration's networks
   std::unique_ptr<backend::ObservedConsole> serial;
-  std::unique_ptr<backend::Console> virtio_console;    // none: no such device
-  backend::Terminal* terminal = nullptr;               // whichever console is on the terminal
+  std::unique_ptr<backend::Console> virtio_console;  // none: no such device
+  backend::Terminal* terminal = nullptr;             // whichever console is on the terminal
 
-  // `heard` gets every byte of the serial console; `quit` is called when the user asks for the end (Ctrl-A x).
-  // Both on any thread. `loop` does not run yet.
+  // `heard` gets every byte of the serial console; `quit` is called when the user asks for the end (Ctrl-A
+  // x). Both on any thread. `loop` does not run yet.
   static Result<Backends> open(const Config& config, EventLoop& loop,
-                               std::function<void(std::span<const std::byte>)> heard, const std::function<void()>& quit);
+                               std::function<void(std::span<const std::byte>)> heard,
+                               const std::function<void()>& quit);
 };
 
 }  // namespace vmm

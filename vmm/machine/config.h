@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Everything a user can say about a machine: what the command line and the configuration file both fill in, and
-// the only thing Machine is built from.
+// Everything a user can say about a machine: what the command line and the configuration file both fill in,
+// and the only thing Machine is built from.
 #pragma once
 
 #include <chrono>
@@ -60,28 +60,28 @@ struct Config {
   static constexpr uint32_t kMaximumCpus = 254;  // an 8-bit local APIC id each; 255 is the broadcast
 
   std::filesystem::path kernel;
-  std::filesystem::path initrd;          // empty: none
-  std::optional<std::string> cmdline;    // replaces the default command line
-  std::string append;                    // is added to it
-  std::filesystem::path symbols;         // ELF or System.map that names addresses in diagnostics; empty: none
-  std::optional<Gpa> flat_address;       // load the kernel as a flat real-mode binary there
+  std::filesystem::path initrd;        // empty: none
+  std::optional<std::string> cmdline;  // replaces the default command line
+  std::string append;                  // is added to it
+  std::filesystem::path symbols;       // ELF or System.map that names addresses in diagnostics; empty: none
+  std::optional<Gpa> flat_address;     // load the kernel as a flat real-mode binary there
 
   uint32_t cpus = 1;
   std::string cpu_model = "host";
-  uint64_t memory = 512ULL << 20;        // bytes, a multiple of 4 KiB
+  uint64_t memory = 512ULL << 20;  // bytes, a multiple of 4 KiB
 
   std::vector<DiskConfig> disks;
   // None given: one user network. An empty list: no network.
   std::optional<std::vector<NetConfig>> nets;
-  ConsoleConfig console;                                              // the serial port, ttyS0
+  ConsoleConfig console;                                                        // the serial port, ttyS0
   ConsoleConfig virtio_console{.kind = ConsoleConfig::Kind::none, .path = {}};  // hvc0
   Transport transport = Transport::pci;
 
-  bool reboot = true;                    // a guest's reset restarts the machine in place
-  bool debug_ports = false;              // 0xE9, 0xF4 and the scratch device
-  bool rtc = false;                      // a CMOS clock; Linux has kvm-clock and does without
-  bool pit = false;                      // the i8254 timer, for kernels that need it
-  std::filesystem::path stats;           // receipt as JSON; empty: none
+  bool reboot = true;           // a guest's reset restarts the machine in place
+  bool debug_ports = false;     // 0xE9, 0xF4 and the scratch device
+  bool rtc = false;             // a CMOS clock; Linux has kvm-clock and does without
+  bool pit = false;             // the i8254 timer, for kernels that need it
+  std::filesystem::path stats;  // receipt as JSON; empty: none
   LogLevel log = LogLevel::warning;
 
   std::vector<Expectation> expectations;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/diagnosis.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fmt/core.h>
 
 namespace vmm {
 namespace {
@@ -18,7 +18,8 @@ struct Symptom {
 // What kernels and initramfs programs print when they stop.
 constexpr std::array kSymptoms = {
     Symptom{"Unable to mount root fs", "the kernel found no root file system that it can read",
-            "check root= and rootfstype=, and that this kernel has the disk's and the file system's driver built in "
+            "check root= and rootfstype=, and that this kernel has the disk's and the file system's driver "
+            "built in "
             "or in an --initrd"},
     Symptom{"Cannot open root device", "the kernel has no driver for the disk, or root= names another device",
             "give an --initrd with the virtio modules, or a kernel that has them built in"},
@@ -56,7 +57,8 @@ bool console_is_elsewhere(const Config& config) {
 
 std::vector<std::string> diagnose_silence(const Silence& silence) {
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("no console output for {} s; this is where the guest is:", silence.length.count()));
+  lines.push_back(
+      fmt::format("no console output for {} s; this is where the guest is:", silence.length.count()));
   for (const auto& vcpu : silence.vcpus) lines.push_back("  " + vcpu);
   add_busiest(silence.receipt, lines);
 
@@ -73,7 +75,9 @@ std::vector<std::string> diagnose_silence(const Silence& silence) {
     lines.push_back("  try: --append \"earlyprintk=ttyS0 ignore_loglevel\" to see its first messages");
   } else {
     lines.push_back("  likely cause: none that its last lines betray");
-    lines.push_back("  try: --append \"ignore_loglevel\" to see all messages, or --symbols vmlinux to name the addresses");
+    lines.push_back(
+        "  try: --append \"ignore_loglevel\" to see all messages, or --symbols vmlinux to name the "
+        "addresses");
   }
   return lines;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a guest that does not come up is probably suffering from. Pure text: from what it last said and from what
-// its vCPUs do to a likely cause and a thing to try.
+// What a guest that does not come up is probably suffering from. Pure text: from what it last said and from
+// what its vCPUs do to a likely cause and a thing to try.
 #pragma once
 
 #include <chrono>

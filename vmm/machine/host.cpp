@@ -2,7 +2,6 @@
 #include "vmm/machine/host.h"
 
 #include <fcntl.h>
-#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,8 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+
+#include <fmt/core.h>
 
 #include "vmm/core/event_loop.h"
 #include "vmm/core/fd.h"
@@ -46,28 +47,32 @@ constexpr std::string_view kLab =
 
 Finding explain_missing_device(const CpuFlags& cpu) {
   if (cpu.virtualization) {
-    return {"/dev/kvm", Verdict::bad, "there is no such device, though the CPU has virtualization",
-            "modprobe kvm_intel or kvm_amd; if that is refused, enable VT-x or SVM in the firmware's setup; in a "
-            "container, pass the device in"};
+    return {
+        "/dev/kvm", Verdict::bad, "there is no such device, though the CPU has virtualization",
+        "modprobe kvm_intel or kvm_amd; if that is refused, enable VT-x or SVM in the firmware's setup; in a "
+        "container, pass the device in"};
   }
   if (cpu.inside_vm) {
-    return {"/dev/kvm", Verdict::bad, "there is no such device: this is a virtual machine without nested virtualization",
-            fmt::format("switch nested virtualization on at the host (kvm_intel.nested=1 or kvm_amd.nested=1, and a "
-                        "CPU model that shows vmx or svm). {}",
-                        kLab)};
+    return {"/dev/kvm", Verdict::bad,
+            "there is no such device: this is a virtual machine without nested virtualization",
+            fmt::format(
+                "switch nested virtualization on at the host (kvm_intel.nested=1 or kvm_amd.nested=1, and a "
+                "CPU model that shows vmx or svm). {}",
+                kLab)};
   }
   return {"/dev/kvm", Verdict::bad, "there is no such device, and the CPU shows neither vmx nor svm",
           fmt::format("enable VT-x or SVM in the firmware's setup. {}", kLab)};
 }
 
 Finding explain_forbidden() {
-  struct stat info {};
+  struct stat info{};
   ::stat("/dev/kvm", &info);
-  return {"/dev/kvm", Verdict::bad,
-          fmt::format("permission denied: owner {}, group {}, mode {:o}, and this is user {}", info.st_uid, info.st_gid,
-                      info.st_mode & 0777, ::geteuid()),
-          "join the device's group (usermod -aG kvm USER) and log in again; where it has no group of its own: "
-          "chgrp kvm /dev/kvm && chmod 660 /dev/kvm"};
+  return {
+      "/dev/kvm", Verdict::bad,
+      fmt::format("permission denied: owner {}, group {}, mode {:o}, and this is user {}", info.st_uid,
+                  info.st_gid, info.st_mode & 0777, ::geteuid()),
+      "join the device's group (usermod -aG kvm USER) and log in again; where it has no group of its own: "
+      "chgrp kvm /dev/kvm && chmod 660 /dev/kvm"};
 }
 
 void examine_kvm(HostReport& report) {
@@ -85,13 +90,15 @@ void examine_kvm(HostReport& report) {
         report.findings.push_back(explain_forbidden());
         break;
       default:
-        report.findings.push_back({"/dev/kvm", Verdict::bad, std::strerror(errno), "see dmesg for what kvm says"});
+        report.findings.push_back(
+            {"/dev/kvm", Verdict::bad, std::strerror(errno), "see dmesg for what kvm says"});
     }
     return;
   }
   const auto system = kvm::System::open();
   if (!system) {
-    report.findings.push_back({"/dev/kvm", Verdict::bad, system.error().message, "use a newer kernel on the host"});
+    report.findings.push_back(
+        {"/dev/kvm", Verdict::bad, system.error().message, "use a newer kernel on the host"});
     return;
   }
   if (cpu.virtualization) {
@@ -104,7 +111,8 @@ void examine_kvm(HostReport& report) {
                                "Bare-metal payloads run; Linux does not boot",
                                std::string{kLab}});
   }
-  report.findings.push_back({"vCPUs", Verdict::good, fmt::format("at most {} a machine", system->max_vcpus()), ""});
+  report.findings.push_back(
+      {"vCPUs", Verdict::good, fmt::format("at most {} a machine", system->max_vcpus()), ""});
   for (const auto& capability : kvm::capabilities()) {
     const bool there = system->check(capability.number) > 0;
     report.findings.push_back({fmt::format("KVM_CAP_{}", capability.name),
@@ -117,7 +125,8 @@ void examine_io(HostReport& report) {
   const auto ring = EventLoop::create(EventLoop::Engine::io_uring);
   report.findings.push_back(
       ring ? Finding{"io_uring", Verdict::good, "allowed", ""}
-           : Finding{"io_uring", Verdict::missing_optional, ring.error().message + "; disks work, a request at a time",
+           : Finding{"io_uring", Verdict::missing_optional,
+                     ring.error().message + "; disks work, a request at a time",
                      "sysctl kernel.io_uring_disabled=0, or allow it in the container's seccomp profile"});
   const Fd tun{::open("/dev/net/tun", O_RDWR | O_CLOEXEC)};
   report.findings.push_back(

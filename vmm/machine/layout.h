@@ -46,7 +46,8 @@ inline constexpr Gsi kCom1Gsi{4};
 inline constexpr Gsi kSciGsi{9};
 inline constexpr uint32_t kPciIntxGsi = 16;  // 16..19, by device number
 
-// Edge-triggered inputs for virtio over MMIO, one a device: free ISA lines first, then the rest of the I/O APIC.
+// Edge-triggered inputs for virtio over MMIO, one a device: free ISA lines first, then the rest of the I/O
+// APIC.
 inline constexpr uint8_t kMmioGsis[] = {5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 
 [[nodiscard]] inline std::vector<GuestMemory::Range> ram_ranges(uint64_t memory) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/machine.h"
 
-#include <fmt/core.h>
 #include <sys/random.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+
+#include <fmt/core.h>
 
 #include "devices/legacy/acpi_pm.h"
 #include "devices/legacy/cmos_rtc.h"
@@ -121,8 +122,8 @@ std::vector<std::byte> random_seed() {
 
 }  // namespace
 
-// Members in the order they are built; destroyed in reverse, so that the vCPU threads go first, then the devices,
-// then the buses, and the memory last.
+// Members in the order they are built; destroyed in reverse, so that the vCPU threads go first, then the
+// devices, then the buses, and the memory last.
 struct Machine::Parts {
   Parts(const Config& machine_config, const Host& machine_host, Events machine_events)
       : config(machine_config), host(machine_host), events(std::move(machine_events)), power(events.ended) {}
@@ -151,7 +152,9 @@ struct Machine::Parts {
 
 Machine::Machine(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-Machine::~Machine() { stop(); }
+Machine::~Machine() {
+  stop();
+}
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Host& host, Events events,
                                                  std::vector<Receipt::Phase>& phases) {
@@ -208,8 +211,8 @@ Result<void> Machine::Parts::create_vcpus() {
     VMM_TRY_ASSIGN(auto vcpu, vm->create_vcpu(index));
     if (index == 0) {
       table = kvm::shape_cpuid(model, {.cpus = config.cpus,
-                                                  .tsc_khz = vcpu.tsc_khz(),
-                                                  .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
+                                       .tsc_khz = vcpu.tsc_khz(),
+                                       .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
     }
     VMM_TRY(vcpu.set_cpuid(kvm::for_vcpu(table, index)));
     VMM_TRY(vcpu.set_power_on_state());
@@ -302,6 +305,7 @@ void Machine::report(Receipt& receipt) const {
   add_accesses("port", parts.ports);
   add_accesses("mmio", parts.mmio);
   parts.virtio->report(receipt);
+  receipt.interrupts += parts.vm->interrupts();
 
   receipt.memory_size = parts.memory->size();
   receipt.memory_touched = parts.memory->resident_bytes();

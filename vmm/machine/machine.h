@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The composition root: builds a whole machine from a configuration and runs its vCPUs. It is never itself a
-// device and is never called by an exit; a device that wants the machine to end posts to the PowerSink that the
-// machine was given. A reset is a new Machine on the same backends, so that nothing survives by accident.
+// device and is never called by an exit; a device that wants the machine to end posts to the PowerSink that
+// the machine was given. A reset is a new Machine on the same backends, so that nothing survives by accident.
 #pragma once
 
 #include <chrono>
@@ -26,9 +26,9 @@ class Machine {
  public:
   // What the machine tells, each from any thread.
   struct Events {
-    std::function<void(Outcome)> ended;      // power-off, reset, panic, failure: stop() is due
-    std::function<void(uint8_t)> marked;     // the guest wrote the marker port
-    std::function<void()> first_run;         // the first instruction is about to run
+    std::function<void(Outcome)> ended;   // power-off, reset, panic, failure: stop() is due
+    std::function<void(uint8_t)> marked;  // the guest wrote the marker port
+    std::function<void()> first_run;      // the first instruction is about to run
   };
   struct Host {
     const kvm::System& system;

@@ -3,10 +3,10 @@
 // Named points in time: the bytes that a guest writes to the marker port (layout::kMarker).
 #pragma once
 
-#include <fmt/core.h>
-
 #include <cstdint>
 #include <string>
+
+#include <fmt/core.h>
 
 namespace vmm {
 

@@ -11,17 +11,17 @@ namespace vmm {
 struct Outcome {
   enum class Kind : uint8_t {
     power_off,
-    host_failure,       // the host refused something in the middle of a run
-    guest_panic,        // pvpanic
+    host_failure,  // the host refused something in the middle of a run
+    guest_panic,   // pvpanic
     triple_fault,
     emulation_failure,  // KVM could not go on with the guest
     timeout,            // --timeout
     expectation_unmet,  // the guest ended before every --expect was seen
     expectations_met,
     reset,
-    debug_exit,         // port 0xF4
-    signal,             // killed by a signal
-    quit,               // the user typed Ctrl-A x
+    debug_exit,  // port 0xF4
+    signal,      // killed by a signal
+    quit,        // the user typed Ctrl-A x
   };
   Kind kind = Kind::power_off;
   uint8_t status = 0;  // debug_exit: the exit code; signal: its number

@@ -32,7 +32,7 @@ struct Receipt {
     std::string reason;
     uint64_t count = 0;
   };
-  struct Accesses {  // exits by the device they went to
+  struct Accesses {     // exits by the device they went to
     std::string space;  // "port" or "mmio"
     std::string device;
     uint64_t reads = 0;
@@ -40,7 +40,7 @@ struct Receipt {
   };
   struct Traffic {
     std::string device;
-    uint64_t in = 0;  // bytes to the guest
+    uint64_t in = 0;   // bytes to the guest
     uint64_t out = 0;  // bytes from the guest
   };
   struct Counter {
@@ -61,18 +61,19 @@ struct Receipt {
   std::vector<Mark> marks;
   std::vector<Met> met;
 
-  std::vector<Exits> exits;        // to user space
+  std::vector<Exits> exits;  // to user space
   std::vector<Accesses> accesses;
-  std::vector<Traffic> traffic;    // disks, networks, consoles
-  uint64_t interrupts = 0;         // that devices asked for
+  std::vector<Traffic> traffic;  // disks, networks, consoles
+  uint64_t interrupts = 0;       // that devices asked for
 
-  uint64_t memory_size = 0;         // bytes of guest RAM
-  uint64_t memory_touched = 0;      // of it, bytes that the host gave pages for
-  uint64_t memory_vmm = 0;          // private bytes of this process beside guest RAM
-  std::vector<Counter> kvm;         // KVM's own, all vCPUs together; empty where the host has none
+  uint64_t memory_size = 0;     // bytes of guest RAM
+  uint64_t memory_touched = 0;  // of it, bytes that the host gave pages for
+  uint64_t memory_vmm = 0;      // private bytes of this process beside guest RAM
+  std::vector<Counter> kvm;     // KVM's own, all vCPUs together; empty where the host has none
 };
 
-// Bytes of this process's memory that are its own: Pss of all mappings, in bytes; 0 if the host does not tell.
+// Bytes of this process's memory that are its own: Pss of all mappings, in bytes; 0 if the host does not
+// tell.
 [[nodiscard]] uint64_t process_pss();
 
 // CPU time of the whole process so far.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/session.h"
 
-#include <fmt/chrono.h>
-#include <fmt/core.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -11,6 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+
+#include <fmt/chrono.h>
+#include <fmt/core.h>
 
 #include "vmm/core/log.h"
 #include "vmm/kvm/vcpu.h"
@@ -27,10 +28,13 @@ Result<std::unique_ptr<Session>> Session::create(const Config& config, Clock::ti
 }
 
 Session::~Session() {
-  if (io_thread_.joinable()) {
-    io_loop_->stop();
-    io_thread_.join();
-  }
+  stop_io();
+}
+
+void Session::stop_io() {
+  if (!io_thread_.joinable()) return;
+  io_loop_->stop();
+  io_thread_.join();
 }
 
 Result<void> Session::open() {
@@ -50,7 +54,8 @@ Result<void> Session::open() {
                    backends_.serial->type(text);
                  }));
   VMM_TRY_ASSIGN(console_said_, EventFd::create());
-  watches_.push_back(main_loop_->watch(console_said_->get(), EPOLLIN, [this](uint32_t) { handle_console(); }));
+  watches_.push_back(
+      main_loop_->watch(console_said_->get(), EPOLLIN, [this](uint32_t) { handle_console(); }));
 
   const auto heard = [this](std::span<const std::byte> bytes) {
     if (watch_->append(bytes)) console_said_->signal();
@@ -62,8 +67,8 @@ Result<void> Session::open() {
   return arm_timers();
 }
 
-// Signals come by a descriptor, on the main thread, where anything may be done about them. Threads that are made
-// later inherit the mask.
+// Signals come by a descriptor, on the main thread, where anything may be done about them. Threads that are
+// made later inherit the mask.
 Result<void> Session::watch_signals() {
   sigset_t set;
   ::sigemptyset(&set);
@@ -80,7 +85,8 @@ Result<void> Session::arm_timers() {
   if (config_.timeout.count() > 0) {
     VMM_TRY_ASSIGN(timeout_, Timer::create(*main_loop_, [this] {
                      auto detail = fmt::format("not done after {}", config_.timeout);
-                     if (!watch_->all_met()) detail += fmt::format(", waiting for \"{}\"", watch_->waiting_for());
+                     if (!watch_->all_met())
+                       detail += fmt::format(", waiting for \"{}\"", watch_->waiting_for());
                      end({.kind = Outcome::Kind::timeout, .status = 0, .detail = std::move(detail)});
                    }));
     timeout_->arm(config_.timeout);
@@ -93,40 +99,42 @@ Result<void> Session::arm_timers() {
 }
 
 Result<Receipt> Session::run() {
-  io_thread_ = std::thread{[this] {
-    ::pthread_setname_np(::pthread_self(), "io");
-    io_loop_->run();
-  }};
-
   while (true) {
     // Events come from vCPU threads: they are handled, later, on this one.
-    const Machine::Events events{
-        .ended =
-            [this, generation = receipt_.resets](const Outcome& outcome) {
-              main_loop_->post([this, generation, outcome] {
-                if (generation == receipt_.resets) end(outcome);  // else a late word of the machine before this
-              });
-            },
-        .marked =
-            [this](uint8_t mark) {
-              main_loop_->post([this, mark, when = since_begin()] {
-                user_space_seen_ |= mark >= kMarkInit;
-                receipt_.marks.push_back({mark_name(mark), when});
-              });
-            },
-        .first_run =
-            [this] {
-              if (!first_run_seen_.exchange(true)) receipt_.first_instruction = since_begin();
-            }};
+    const Machine::Events events{.ended =
+                                     [this, generation = receipt_.resets](const Outcome& outcome) {
+                                       main_loop_->post([this, generation, outcome] {
+                                         if (generation == receipt_.resets)
+                                           end(outcome);  // else a late word of the machine before this
+                                       });
+                                     },
+                                 .marked =
+                                     [this](uint8_t mark) {
+                                       main_loop_->post([this, mark, when = since_begin()] {
+                                         user_space_seen_ |= mark >= kMarkInit;
+                                         receipt_.marks.push_back({mark_name(mark), when});
+                                       });
+                                     },
+                                 .first_run =
+                                     [this] {
+                                       if (!first_run_seen_.exchange(true))
+                                         receipt_.first_instruction = since_begin();
+                                     }};
     const Machine::Host host{*system_, *io_loop_, backends_, symbols_ ? &*symbols_ : nullptr};
     const bool first = receipt_.resets == 0;
     std::vector<Receipt::Phase> phases;
     VMM_TRY_ASSIGN(machine_, Machine::create(config_, host, events, phases));
     if (first) receipt_.phases = std::move(phases);
 
+    // The I/O loop is at rest while a machine is put together or taken apart.
+    io_thread_ = std::thread{[this] {
+      ::pthread_setname_np(::pthread_self(), "io");
+      io_loop_->run();
+    }};
     machine_->start();
     main_loop_->run();
     machine_->stop();
+    stop_io();
     machine_->report(receipt_);
     machine_.reset();
 
@@ -149,6 +157,7 @@ Result<Receipt> Session::run() {
                                      watch_->waiting_for())};
   }
   receipt_.outcome = std::move(outcome);
+  receipt_.traffic.push_back({"serial", backends_.serial->bytes_in(), backends_.serial->bytes_out()});
   receipt_.wall = since_begin();
   receipt_.cpu_vmm = process_cpu_time() - receipt_.cpu_guest;
   return std::move(receipt_);
@@ -203,8 +212,8 @@ void Session::handle_silence() {
   Receipt so_far;
   machine_->report(so_far);
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(quiet);
-  for (const auto& line : diagnose_silence(
-           {config_, seconds, watch_->last_lines(40), machine_->describe_vcpus(), so_far})) {
+  for (const auto& line :
+       diagnose_silence({config_, seconds, watch_->last_lines(40), machine_->describe_vcpus(), so_far})) {
     say_(line);
   }
 }

@@ -28,8 +28,8 @@ class Session {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `begin`: when the process started, from which the receipt counts. `say` prints a line for the user. Blocks the
-  // signals it handles, so it comes before any thread.
+  // `begin`: when the process started, from which the receipt counts. `say` prints a line for the user.
+  // Blocks the signals it handles, so it comes before any thread.
   static Result<std::unique_ptr<Session>> create(const Config& config, Clock::time_point begin,
                                                  std::function<void(const std::string&)> say);
   ~Session();
@@ -48,6 +48,7 @@ class Session {
   Result<void> open();
   Result<void> watch_signals();
   Result<void> arm_timers();
+  void stop_io();
 
   // The main thread's handlers.
   void handle_signal();

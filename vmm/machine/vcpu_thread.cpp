@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/vcpu_thread.h"
 
-#include <fmt/core.h>
 #include <signal.h>
 #include <time.h>
 
 #include <cstring>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "vmm/core/log.h"
 
@@ -103,7 +104,9 @@ bool VcpuThread::handle(const kvm::Exit& exit) {
             return end(Outcome::Kind::emulation_failure,
                        fmt::format("vCPU {}: KVM system event {}", vcpu_.index(), event.type));
           },
-          [&](const kvm::InternalError& error) { return end(Outcome::Kind::emulation_failure, describe(error)); },
+          [&](const kvm::InternalError& error) {
+            return end(Outcome::Kind::emulation_failure, describe(error));
+          },
           [&](const kvm::FailedEntry& failed) {
             return end(Outcome::Kind::emulation_failure,
                        fmt::format("vCPU {}: the CPU refused the guest's state, hardware reason {:#x}",
@@ -126,13 +129,16 @@ std::string VcpuThread::describe(const kvm::InternalError& error) {
   auto text = fmt::format("vCPU {}: KVM internal error {} ({})", vcpu_.index(), error.suberror,
                           kvm::suberror_name(error.suberror));
   if (const auto at = vcpu_.position()) {
-    text += fmt::format(" at RIP {:#x}{}, CS {:#x}, CR0 {:#x}", at->rip, targets_.name(at->rip), at->cs, at->cr0);
+    text +=
+        fmt::format(" at RIP {:#x}{}, CS {:#x}, CR0 {:#x}", at->rip, targets_.name(at->rip), at->cs, at->cr0);
   }
   if (error.instruction_size != 0) {
     text += ", instruction bytes";
-    for (uint32_t i = 0; i < error.instruction_size; ++i) text += fmt::format(" {:02x}", error.instruction[i]);
+    for (uint32_t i = 0; i < error.instruction_size; ++i)
+      text += fmt::format(" {:02x}", error.instruction[i]);
   } else {
-    for (uint32_t i = 0; i < error.data_count; ++i) text += fmt::format("{} {:#x}", i == 0 ? ", data" : "", error.data[i]);
+    for (uint32_t i = 0; i < error.data_count; ++i)
+      text += fmt::format("{} {:#x}", i == 0 ? ", data" : "", error.data[i]);
   }
   return text;
 }
@@ -162,6 +168,8 @@ std::array<uint64_t, VcpuThread::kExitKinds> VcpuThread::exit_counts() const {
   return counts;
 }
 
-std::chrono::nanoseconds VcpuThread::cpu_time() const { return std::chrono::nanoseconds{cpu_ns_.load()}; }
+std::chrono::nanoseconds VcpuThread::cpu_time() const {
+  return std::chrono::nanoseconds{cpu_ns_.load()};
+}
 
 }  // namespace vmm

@@ -9,8 +9,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <functional>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -70,8 +70,8 @@ class VcpuThread {
 
   std::mutex mutex_;
   std::condition_variable answered_;
-  bool asked_ = false;                        // guarded by mutex_
-  std::optional<kvm::Position> position_;     // guarded by mutex_
+  bool asked_ = false;                     // guarded by mutex_
+  std::optional<kvm::Position> position_;  // guarded by mutex_
 
   std::thread thread_;
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/virtio_devices.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
+
+#include <fmt/core.h>
 
 #include "devices/backend/entropy.h"
 #include "devices/pci/root_bus.h"
@@ -61,7 +61,8 @@ void VirtioDevices::Parts::create_devices(const Config& config) {
   for (size_t i = 0; i < backends.disks.size(); ++i) {
     auto name = fmt::format("blk{}", i);
     const auto& serial = config.disks[i].serial;
-    auto disk = std::make_unique<virtio::Blk>(wiring.loop, *backends.disks[i], name, serial.empty() ? name : serial);
+    auto disk =
+        std::make_unique<virtio::Blk>(wiring.loop, *backends.disks[i], name, serial.empty() ? name : serial);
     disks.push_back(disk.get());
     devices.push_back(std::move(disk));
   }
@@ -87,7 +88,8 @@ Result<void> VirtioDevices::Parts::create_pci() {
                             .intx = {},
                             .reset_control = &wiring.reset_control};
   for (uint32_t wire = 0; wire < pci::kIntxWires; ++wire) {
-    VMM_TRY_ASSIGN(auto line, wiring.vm.create_line(Gsi{layout::kPciIntxGsi + wire}, kvm::Vm::Trigger::level));
+    VMM_TRY_ASSIGN(auto line,
+                   wiring.vm.create_line(Gsi{layout::kPciIntxGsi + wire}, kvm::Vm::Trigger::level));
     place.intx[wire] = line.get();
     lines.push_back(std::move(line));
   }
@@ -104,8 +106,9 @@ Result<void> VirtioDevices::Parts::attach_pci(virtio::Device& device) {
 Result<void> VirtioDevices::Parts::attach_mmio(virtio::Device& device) {
   const size_t index = on_mmio.size();
   if (index >= std::size(layout::kMmioGsis)) {
-    return fail("{} virtio devices are too many for the MMIO transport, which has {} interrupts: use --transport pci",
-                devices.size(), std::size(layout::kMmioGsis));
+    return fail(
+        "{} virtio devices are too many for the MMIO transport, which has {} interrupts: use --transport pci",
+        devices.size(), std::size(layout::kMmioGsis));
   }
   VMM_TRY_ASSIGN(auto line, wiring.vm.create_line(Gsi{layout::kMmioGsis[index]}, kvm::Vm::Trigger::edge));
   const Gpa base{layout::kVirtioMmio + index * layout::kVirtioMmioSize};

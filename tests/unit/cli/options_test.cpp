@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/options.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
+
+#include <gtest/gtest.h>
 
 #include "vmm/cli/config_file.h"
 
@@ -38,7 +38,8 @@ TEST(Options, Defaults) {
 }
 
 TEST(Options, ListsKeepTheirOrder) {
-  const auto command = parse({"--kernel", "k", "--disk", "a", "--disk", "b,ro", "--net", "none", "--no-reboot"});
+  const auto command =
+      parse({"--kernel", "k", "--disk", "a", "--disk", "b,ro", "--net", "none", "--no-reboot"});
   ASSERT_TRUE(command) << command.error().message;
   ASSERT_EQ(command->config.disks.size(), 2U);
   EXPECT_EQ(command->config.disks[1].file, "b");
@@ -47,7 +48,8 @@ TEST(Options, ListsKeepTheirOrder) {
 }
 
 TEST(Options, SendBelongsToTheExpectBeforeIt) {
-  const auto command = parse({"--kernel", "k", "--expect", "a", "--expect", "b", "--send", "x\\n", "--expect", "c"});
+  const auto command =
+      parse({"--kernel", "k", "--expect", "a", "--expect", "b", "--send", "x\\n", "--expect", "c"});
   ASSERT_TRUE(command) << command.error().message;
   ASSERT_EQ(command->config.expectations.size(), 3U);
   EXPECT_EQ(command->config.expectations[0].answer, "");
@@ -81,14 +83,50 @@ TEST(Options, HelpManualAndCompletionComeFromOneTable) {
 }
 
 TEST(ConfigFile, SaysAllThatTheOptionsSay) {
-  const auto command = parse({"--kernel",    "k",        "--initrd",  "i",       "--append",         "quiet",
-                              "--cpus",      "3",        "--cpu",     "host,-avx2", "--memory",      "1G",
-                              "--disk",      "a,,b,ro",  "--disk",    "c",       "--net",            "tap=t0",
-                              "--console",   "file=log", "--virtio-console", "socket=s", "--transport", "mmio",
-                              "--rtc",       "--pit",    "--debug-ports", "--no-reboot", "--stats",  "out.json",
-                              "--symbols",   "vmlinux",  "--silence", "7",       "--log",            "debug",
-                              "--expect",    "x",        "--send",    "y\\n",    "--timeout",        "2.5",
-                              "--flat-address", "0x7c00"});
+  const auto command = parse({"--kernel",
+                              "k",
+                              "--initrd",
+                              "i",
+                              "--append",
+                              "quiet",
+                              "--cpus",
+                              "3",
+                              "--cpu",
+                              "host,-avx2",
+                              "--memory",
+                              "1G",
+                              "--disk",
+                              "a,,b,ro",
+                              "--disk",
+                              "c",
+                              "--net",
+                              "tap=t0",
+                              "--console",
+                              "file=log",
+                              "--virtio-console",
+                              "socket=s",
+                              "--transport",
+                              "mmio",
+                              "--rtc",
+                              "--pit",
+                              "--debug-ports",
+                              "--no-reboot",
+                              "--stats",
+                              "out.json",
+                              "--symbols",
+                              "vmlinux",
+                              "--silence",
+                              "7",
+                              "--log",
+                              "debug",
+                              "--expect",
+                              "x",
+                              "--send",
+                              "y\\n",
+                              "--timeout",
+                              "2.5",
+                              "--flat-address",
+                              "0x7c00"});
   ASSERT_TRUE(command) << command.error().message;
   const auto text = write_config(command->config);
   const auto path = write("all.json", text);

@@ -10,7 +10,8 @@ TEST(Values, Sizes) {
   EXPECT_EQ(parse_size("512M").value_or(0), 512ULL << 20);
   EXPECT_EQ(parse_size("2g").value_or(0), 2ULL << 30);
   EXPECT_EQ(parse_size("4096").value_or(0), 4096U);
-  for (const auto* bad : {"", "M", "-1M", "1.5G", "12X", "99999999999999999999", "17179869184G", " 1M", "1MM"}) {
+  for (const auto* bad :
+       {"", "M", "-1M", "1.5G", "12X", "99999999999999999999", "17179869184G", " 1M", "1MM"}) {
     EXPECT_FALSE(parse_size(bad)) << bad;
   }
   for (const uint64_t bytes : {0ULL, 1ULL, 4096ULL, 512ULL << 20, 3ULL << 40, (1ULL << 30) + 1}) {
@@ -40,8 +41,8 @@ TEST(Values, Networks) {
   const auto tap = parse_net("tap=tap0");
   ASSERT_TRUE(tap);
   EXPECT_EQ(std::get<TapNetConfig>(tap->backend).name, "tap0");
-  for (const auto* bad : {"", "tap", "tap=", "bridge", "user,mac=1", "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2",
-                          "user,mac=53:54:00:12:34:56"}) {
+  for (const auto* bad : {"", "tap", "tap=", "bridge", "user,mac=1", "user,hostfwd=tcp:x",
+                          "tap=t,hostfwd=tcp::1-:2", "user,mac=53:54:00:12:34:56"}) {
     EXPECT_FALSE(parse_net(bad)) << bad;
   }
 }

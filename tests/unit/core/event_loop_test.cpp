@@ -2,7 +2,6 @@
 #include "vmm/core/event_loop.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,6 +9,8 @@
 #include <array>
 #include <cerrno>
 #include <future>
+
+#include <gtest/gtest.h>
 
 namespace vmm {
 namespace {
@@ -103,7 +104,8 @@ TEST_P(EventLoopTest, FileOperations) {
   }};
   Result32 sync_done{[&](int32_t r) {
     results.push_back(r);
-    loop_->submit({.kind = FileOp::Kind::readv, .fd = file.get(), .buffers = {&into, 1}, .offset = 4096}, read_done);
+    loop_->submit({.kind = FileOp::Kind::readv, .fd = file.get(), .buffers = {&into, 1}, .offset = 4096},
+                  read_done);
   }};
   Result32 write_done{[&](int32_t r) {
     results.push_back(r);

@@ -26,11 +26,11 @@ TEST(GuestMemory, SliceIsTheBoundsCheck) {
   EXPECT_TRUE(memory.slice(Gpa{0}, kMiB));
   EXPECT_TRUE(memory.slice(Gpa{kMiB - 1}, 1));
   EXPECT_TRUE(memory.slice(Gpa{5 * kMiB - 1}, 1));
-  EXPECT_FALSE(memory.slice(Gpa{kMiB - 1}, 2));           // into the hole
-  EXPECT_FALSE(memory.slice(Gpa{kMiB}, 1));               // in the hole
-  EXPECT_FALSE(memory.slice(Gpa{0}, 5 * kMiB));           // across the hole
-  EXPECT_FALSE(memory.slice(Gpa{5 * kMiB}, 0));           // past the end
-  EXPECT_FALSE(memory.slice(Gpa{~0ULL - 15}, 32));        // wraps
+  EXPECT_FALSE(memory.slice(Gpa{kMiB - 1}, 2));     // into the hole
+  EXPECT_FALSE(memory.slice(Gpa{kMiB}, 1));         // in the hole
+  EXPECT_FALSE(memory.slice(Gpa{0}, 5 * kMiB));     // across the hole
+  EXPECT_FALSE(memory.slice(Gpa{5 * kMiB}, 0));     // past the end
+  EXPECT_FALSE(memory.slice(Gpa{~0ULL - 15}, 32));  // wraps
   EXPECT_FALSE(memory.slice(Gpa{0}, ~0ULL));
 }
 

@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/cpuid.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "vmm/kvm/cpu_features.h"
 
 namespace vmm::kvm {
 namespace {
 
-kvm_cpuid_entry2 leaf(uint32_t function, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx) {
-  return {.function = function, .index = index, .flags = 0, .eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx, .padding = {}};
+kvm_cpuid_entry2 leaf(uint32_t function, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx,
+                      uint32_t edx) {
+  return {.function = function,
+          .index = index,
+          .flags = 0,
+          .eax = eax,
+          .ebx = ebx,
+          .ecx = ecx,
+          .edx = edx,
+          .padding = {}};
 }
 
 // A CPU with everything that is shaped: 16 logical CPUs in two packages' worth of leftovers.
@@ -20,9 +28,9 @@ CpuidTable host_table() {
   return {
       leaf(0, 0, 0x16, 0x756e6547, 0x6c65746e, 0x49656e69),
       leaf(1, 0, 0x000806f8, 0x07100800, 0x00000001, 1U << 28),
-      leaf(4, 0, 0x3c004121, 0, 0, 0),           // level 1, shared by 2
-      leaf(4, 3, 0x3c07c163, 0, 0, 0),           // level 3, shared by 32
-      leaf(7, 0, 0, 1U << 16 | 1U << 5, 0, 0),   // avx512f, avx2
+      leaf(4, 0, 0x3c004121, 0, 0, 0),          // level 1, shared by 2
+      leaf(4, 3, 0x3c07c163, 0, 0, 0),          // level 3, shared by 32
+      leaf(7, 0, 0, 1U << 16 | 1U << 5, 0, 0),  // avx512f, avx2
       leaf(0xb, 0, 1, 2, 0x100, 7),
       leaf(0xb, 1, 5, 16, 0x201, 7),
       leaf(0x1f, 0, 1, 2, 0x100, 7),

@@ -10,8 +10,8 @@ namespace {
 
 std::string diagnose(const Config& config, std::string last_lines, const Receipt& receipt = {}) {
   std::string all;
-  for (const auto& line :
-       diagnose_silence({config, std::chrono::seconds{30}, std::move(last_lines), {"vCPU 0: RIP 0x10"}, receipt})) {
+  for (const auto& line : diagnose_silence(
+           {config, std::chrono::seconds{30}, std::move(last_lines), {"vCPU 0: RIP 0x10"}, receipt})) {
     all += line + "\n";
   }
   return all;
