@@ -73,6 +73,14 @@ class Guest:
                 raise Failure(f"not said within {limit or self.limit:.0f} s: {pattern!r}")
             open_ = self._read(0.2)
 
+    def complaint(self, text: str) -> str:
+        """Waits for a text on vmm's standard error; returns all of that."""
+        deadline = time.monotonic() + self.limit
+        while text.encode() not in self.errors:
+            if not self._read(0.2) or time.monotonic() > deadline:
+                raise Failure(f"standard error does not say {text!r}")
+        return self.errors.decode(errors="replace")
+
     def send(self, text: str) -> None:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
