@@ -34,6 +34,8 @@ def ext4(archives, to, *, size, label, key, scratch, journal_mib):
 
 
 def initramfs(archives, to, *, scratch, compressor=""):
+    """Uncompressed unless told otherwise: unpacking costs the guest more than reading the bytes costs the host.
+    Of the stock initramfs's way from power-on to /init, in counted time: 1.49 s; with lz4 1.54 s, with zstd 1.60 s."""
     environment = dict(os.environ, EPOCH=str(EPOCH), COMPRESSOR=compressor)
     run(_as_root([str(SCRIPT), "initramfs", str(scratch / "root"), str(to), *map(str, archives)]),
         what=f"make {to.name}", env=environment)
