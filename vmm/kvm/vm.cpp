@@ -172,7 +172,8 @@ Result<void> Vm::set_route(Gsi gsi, const MsiMessage& message) {
   if (found == routes_.end()) {
     routes_.push_back(entry);
   } else {
-    // Both were zeroed whole, so bytes that mean nothing are equal, too. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
+    // Both were zeroed whole, so bytes that mean nothing are equal, too.
+    // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (std::memcmp(&*found, &entry, sizeof entry) == 0) return {};
     *found = entry;
   }
