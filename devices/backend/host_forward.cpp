@@ -22,7 +22,7 @@ std::optional<End> parse_end(std::string_view text, in_addr otherwise) {
   End end{.address = otherwise, .port = 0};
   const std::string address{text.substr(0, colon)};
   if (!address.empty() && ::inet_pton(AF_INET, address.c_str(), &end.address) != 1) return std::nullopt;
-  const auto port = text.substr(colon + 1);
+  const std::string port{text.substr(colon + 1)};
   const auto* last = port.data() + port.size();
   const auto parsed = std::from_chars(port.data(), last, end.port);
   if (parsed.ec != std::errc{} || parsed.ptr != last || end.port == 0) return std::nullopt;

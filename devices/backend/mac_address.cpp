@@ -33,7 +33,7 @@ Result<MacAddress> MacAddress::parse(std::string_view text) {
   MacAddress mac;
   if (text.size() != 17) return bad();
   for (size_t i = 0; i < mac.bytes.size(); ++i) {
-    const auto pair = text.substr(3 * i, 2);
+    const std::string pair{text.substr(3 * i, 2)};
     const auto parsed = std::from_chars(pair.data(), pair.data() + 2, mac.bytes[i], 16);
     if (parsed.ec != std::errc{} || parsed.ptr != pair.data() + 2) return bad();
     if (i < 5 && text[3 * i + 2] != ':') return bad();

@@ -21,9 +21,11 @@ class Net {
 
   [[nodiscard]] virtual uint16_t mtu() const = 0;  // bytes of payload a frame can carry, 68..65535
 
-  // Offloads, as <linux/if_tun.h> TUN_F_* bits: what this backend can take from the guest and give to it.
-  [[nodiscard]] virtual uint32_t offloads() const = 0;
-  // What the driver accepts in received frames (a subset of offloads()). Called at start.
+  // Offloads, as <linux/if_tun.h> TUN_F_* bits: what may be left to this backend in frames that are sent, and
+  // what it may leave to the driver in frames that are received.
+  [[nodiscard]] virtual uint32_t send_offloads() const = 0;
+  [[nodiscard]] virtual uint32_t receive_offloads() const = 0;
+  // What the driver accepts in received frames (a subset of receive_offloads()). Called at start.
   virtual void set_offloads(uint32_t accepted) = 0;
 
   // Sends header and frame. A frame that cannot be sent now is dropped: Ethernet promises nothing. 0 or

@@ -29,7 +29,7 @@ constexpr uint32_t kOffloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_
 
 ifreq request_for(std::string_view name) {
   ifreq request{};
-  std::copy_n(name.data(), std::min(name.size(), sizeof request.ifr_name - 1), request.ifr_name);
+  name.copy(request.ifr_name, sizeof request.ifr_name - 1);
   return request;
 }
 
@@ -195,7 +195,9 @@ void Tap::handle_readable(uint32_t events) {
 void Tap::handle_links() {
   // The messages are only a reason to look: their number is bounded by nothing and some may be lost.
   std::array<std::byte, 8192> messages;
-  while (::recv(links_.get(), messages.data(), messages.size(), 0) > 0 || errno == ENOBUFS) {
+  while (true) {
+    const auto count = ::recv(links_.get(), messages.data(), messages.size(), 0);
+    if (count == 0 || (count < 0 && errno != ENOBUFS)) break;
   }
   const bool up = link_up();
   if (up == std::exchange(was_up_, up)) return;

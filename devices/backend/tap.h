@@ -21,7 +21,8 @@ class Tap final : public Net {
   static Result<std::unique_ptr<Tap>> create(std::string_view name);
 
   [[nodiscard]] uint16_t mtu() const override { return mtu_; }
-  [[nodiscard]] uint32_t offloads() const override { return offloads_; }
+  [[nodiscard]] uint32_t send_offloads() const override { return offloads_; }
+  [[nodiscard]] uint32_t receive_offloads() const override { return offloads_; }
   void set_offloads(uint32_t accepted) override;
   int send(std::span<const iovec> frame) override;
   int receive(std::span<const iovec> into) override;

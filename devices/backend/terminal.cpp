@@ -15,7 +15,7 @@ namespace {
 
 // Read on while the guest takes nothing, so that Ctrl-A x works on a guest that hangs. More than anybody
 // types, and enough for a pasted script.
-constexpr size_t kTypeAhead = 64 * 1024;
+constexpr size_t kTypeAhead = size_t{64} * 1024;
 
 // True too for a terminal that is not our session's: nobody's job control speaks there (a test's, or a serial
 // line).

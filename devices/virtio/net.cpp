@@ -35,7 +35,8 @@ constexpr Offload kOffloads[] = {
 uint64_t features_of(const backend::Net& backend) {
   uint64_t features = net_feature::kMac | net_feature::kMtu | net_feature::kStatus | net_feature::kMergeable;
   for (const auto& offload : kOffloads) {
-    if ((backend.offloads() & offload.backend) != 0) features |= offload.host | offload.guest;
+    if ((backend.send_offloads() & offload.backend) != 0) features |= offload.host;
+    if ((backend.receive_offloads() & offload.backend) != 0) features |= offload.guest;
   }
   return features;
 }

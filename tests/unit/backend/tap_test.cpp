@@ -116,7 +116,7 @@ TEST_F(TapTest, SendsAndReceives) {
     ASSERT_TRUE(made) << made.error().message;
     auto& tap = **made;
     EXPECT_EQ(tap.mtu(), 1500);
-    EXPECT_EQ(tap.offloads() & TUN_F_CSUM, static_cast<uint32_t>(TUN_F_CSUM));
+    EXPECT_EQ(tap.send_offloads() & TUN_F_CSUM, static_cast<uint32_t>(TUN_F_CSUM));
     EXPECT_TRUE(eventually([&] { return tap.link_up(); }));
     const auto host = host_end("vmmtap0");
 

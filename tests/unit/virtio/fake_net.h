@@ -29,7 +29,8 @@ class FakeNet final : public backend::Net {
   };
 
   [[nodiscard]] uint16_t mtu() const override { return 1500; }
-  [[nodiscard]] uint32_t offloads() const override { return can; }
+  [[nodiscard]] uint32_t send_offloads() const override { return can; }
+  [[nodiscard]] uint32_t receive_offloads() const override { return can & gives; }
   void set_offloads(uint32_t accepted) override { accepts = accepted; }
   int send(std::span<const iovec> frame) override {
     std::string all;
@@ -80,6 +81,7 @@ class FakeNet final : public backend::Net {
   [[nodiscard]] bool running() const { return loop_ != nullptr; }
 
   uint32_t can = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  uint32_t gives = ~0U;
   uint32_t accepts = 0;
   bool refuse = false;
   bool broken = false;

@@ -122,6 +122,10 @@ TEST_F(NetTest, OffersWhatTheBackendCan) {
                                  net_feature::kGuestTso6 | net_feature::kHostEcn | net_feature::kGuestEcn;
   EXPECT_EQ(net.features() & kOffloads, 0U);
   EXPECT_NE(net.features() & net_feature::kMergeable, 0U);
+  FakeNet sender;
+  sender.gives = TUN_F_CSUM;
+  EXPECT_EQ(Net(*loop_, sender, {}, "net2").features() & kOffloads,
+            kOffloads & ~(net_feature::kGuestTso4 | net_feature::kGuestTso6 | net_feature::kGuestEcn));
 }
 
 TEST_F(NetTest, BackendHearsWhatTheDriverAccepts) {
