@@ -2,6 +2,7 @@
 #include "vmm/cli/values.h"
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <vector>
 
@@ -115,8 +116,8 @@ Result<NetConfig> parse_net(std::string_view text) {
     if (const auto mac = value_of(words[i], "mac")) {
       VMM_TRY_ASSIGN(net.mac, backend::MacAddress::parse(*mac));
     } else if (const auto forward = value_of(words[i], "hostfwd"); forward && user != nullptr) {
-      VMM_TRY_ASSIGN(auto parsed, backend::HostForward::parse(*forward));
-      user->forwards.push_back(std::move(parsed));
+      VMM_TRY_ASSIGN(const auto parsed, backend::HostForward::parse(*forward));
+      user->forwards.push_back(parsed);
     } else {
       return fail(
           "--net {}: \"{}\" is not an option of this network; there are mac=… and, for user, "
@@ -202,7 +203,7 @@ Result<std::chrono::milliseconds> parse_seconds(std::string_view text) {
   if (error != std::errc{} || end != text.data() + text.size() || !(seconds >= 0 && seconds <= kMost)) {
     return fail("\"{}\" is not a number of seconds", text);
   }
-  return std::chrono::milliseconds{static_cast<int64_t>(seconds * 1000 + 0.5)};
+  return std::chrono::milliseconds{std::llround(seconds * 1000)};
 }
 
 Result<std::string> unescape(std::string_view text) {
