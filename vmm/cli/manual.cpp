@@ -66,6 +66,13 @@ std::string troff(std::string_view text) {
   return out;
 }
 
+std::string upper_case(std::string text) {
+  for (char& c : text) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string manual_page(const CLI::App& app) {
@@ -79,7 +86,7 @@ std::string manual_page(const CLI::App& app) {
   for (const auto& group : app.get_groups()) {
     const auto options = shown(app, group);
     if (group.empty() || options.empty()) continue;
-    page += fmt::format(".SH {}\n", group == "Options" ? "GENERAL" : group);
+    page += ".SH " + (group == "Options" ? "GENERAL OPTIONS" : upper_case(group)) + "\n";
     for (const auto* option : options) {
       const bool takes_value = option->get_items_expected_max() > 0;
       page += fmt::format(".TP\n.B {}", troff(option->get_name(false, true)));
