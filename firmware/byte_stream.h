@@ -45,7 +45,7 @@ class ByteSource {
   [[nodiscard]] const InputFile& file() const { return file_; }
 
  private:
-  static constexpr uint64_t kPiece = 256 * 1024;  // small enough to stay in the second-level cache
+  static constexpr uint64_t kPiece = 256 << 10;  // small enough to stay in the second-level cache
   const InputFile& file_;
   uint64_t offset_;
   uint64_t left_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "firmware/wire.h"
 
@@ -63,8 +64,8 @@ Result<ElfImage> parse(std::span<const std::byte> head, std::string_view name) {
     image.segments.push_back({offset, file_size, base, memory_size, segment->p_vaddr});
   }
   if (image.segments.empty()) return fail("{}: an ELF file with nothing to load", name);
-  std::stable_sort(image.segments.begin(), image.segments.end(),
-                   [](const auto& a, const auto& b) { return a.file_offset < b.file_offset; });
+  std::ranges::sort(image.segments, {},
+                    [](const auto& segment) { return std::pair{segment.file_offset, segment.base}; });
   return image;
 }
 
@@ -114,7 +115,7 @@ Result<ElfImage> parse_elf(std::span<const std::byte> head, std::string_view nam
 }
 
 Result<ElfNotes> read_notes(const InputFile& file, const ElfImage& image) {
-  constexpr uint64_t kMostNotes = 64 * 1024;  // bytes; Linux has a few hundred
+  constexpr uint64_t kMostNotes = 64 << 10;  // bytes; Linux has a few hundred
   ElfNotes notes;
   for (const auto& part : image.notes) {
     if (part.file_offset > file.size() || part.size > file.size() - part.file_offset) {

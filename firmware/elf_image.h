@@ -44,7 +44,7 @@ struct ElfImage {
 };
 
 // Enough of a file's beginning for the headers of every kernel.
-inline constexpr size_t kElfHead = 64 * 1024;
+inline constexpr size_t kElfHead = 64 << 10;
 
 [[nodiscard]] bool is_elf(std::span<const std::byte> head);
 

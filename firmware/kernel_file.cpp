@@ -101,7 +101,7 @@ Result<Found> classify_elf(const InputFile& file, std::span<const std::byte> hea
 }
 
 bool is_boot_sector(std::span<const std::byte> head, uint64_t size) {
-  constexpr uint64_t kLargest = 64 * 1024;  // a disk image has the signature, too
+  constexpr uint64_t kLargest = 64 << 10;  // a disk image has the signature, too
   return size <= kLargest && peek<uint16_t>(head, 510) == 0xaa55;
 }
 

@@ -114,6 +114,7 @@ Result<void> describe(const GuestMemory& memory, const LoadOptions& options,
     info.modules = writer.put_struct(Module{start, static_cast<uint32_t>(start + module->size), text, 0});
   }
   std::vector<MapEntry> map;
+  map.reserve(options.memory_map.size());
   for (const auto& range : options.memory_map) {
     map.push_back({.base = range.base.raw, .length = range.size, .type = static_cast<uint32_t>(range.type)});
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "firmware/elf_image.h"
 #include "firmware/input_file.h"
@@ -132,8 +133,8 @@ void SymbolTable::add(uint64_t address, std::string_view name) {
 }
 
 void SymbolTable::sort() {
-  std::stable_sort(symbols_.begin(), symbols_.end(),
-                   [](const auto& a, const auto& b) { return a.address < b.address; });
+  // Names are numbered as they come, so that of two at one address the first one stays.
+  std::ranges::sort(symbols_, {}, [](const auto& symbol) { return std::pair{symbol.address, symbol.name}; });
   const auto same = [](const auto& a, const auto& b) { return a.address == b.address; };
   symbols_.erase(std::unique(symbols_.begin(), symbols_.end(), same), symbols_.end());
 }
