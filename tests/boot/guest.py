@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what line editors send to a terminal
+
 
 class Failure(Exception):
     """What was expected did not happen; the guest's console is shown with it."""
@@ -93,7 +95,7 @@ class Guest:
         self.expect(rf"^begin-{tag}$", limit)
         begin = self.seen
         status = self.expect(rf"end-{tag}-(\d+)", limit)
-        output = self.console[begin:status.start()]
+        output = ESCAPES.sub("", self.console[begin:status.start()])
         # The prompt and the echo of the line that asks for the status are not the command's.
         lines = [line for line in output.splitlines() if f"d-{tag}" not in line]
         if status.group(1) != "0":
