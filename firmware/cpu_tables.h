@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "firmware/boot_state.h"
+#include "vmm/core/boot_state.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
 

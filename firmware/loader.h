@@ -17,9 +17,9 @@
 #include <string_view>
 #include <vector>
 
-#include "firmware/boot_state.h"
 #include "firmware/kernel_file.h"
 #include "firmware/memory_map.h"
+#include "vmm/core/boot_state.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
 

@@ -6,8 +6,6 @@
 namespace vmm {
 namespace {
 
-using testing::Test;
-
 bool has_word(const std::string& line, const std::string& word) {
   return (" " + line + " ").find(" " + word + " ") != std::string::npos;
 }
