@@ -182,6 +182,7 @@ const std::array kKeys = {
           return {};
         }},
     Key{"stats", [](Reader& r, const Json& v) { return r.path(v, r.config.stats); }},
+    Key{"trace", [](Reader& r, const Json& v) { return r.path(v, r.config.trace); }},
     Key{"symbols", [](Reader& r, const Json& v) { return r.path(v, r.config.symbols); }},
     Key{"silence",
         [](Reader& r, const Json& v) -> Result<void> {
@@ -282,6 +283,7 @@ std::string write_config(const Config& config) {
   put("debug-ports", config.debug_ports, true);
   put("no-reboot", !config.reboot, true);
   put("stats", !config.stats.empty(), config.stats.string());
+  put("trace", !config.trace.empty(), config.trace.string());
   put("symbols", !config.symbols.empty(), config.symbols.string());
   put("silence", config.silence != defaults.silence, config.silence.count());
   put("log", config.log != defaults.log, log_level_name(config.log));

@@ -154,6 +154,9 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
       "--no-reboot", [&config] { config.reboot = false; },
       "Exit with code 8 when the guest asks for a reset, instead of restarting");
   add(app, "--stats", "FILE", "Write the receipt of the run to FILE as JSON", into_path(config.stats));
+  add(app, "--trace", "FILE",
+      "Write every exit to user space with its time to FILE, for ui.perfetto.dev (Chrome trace events)",
+      into_path(config.trace));
   add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics",
       into_path(config.symbols));
   add(app, "--silence", "SECONDS",

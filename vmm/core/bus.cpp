@@ -34,7 +34,7 @@ void Bus::unmap(uint64_t base) {
   ranges_.erase(base);
 }
 
-Bus::Target Bus::find(uint64_t address, uint64_t length) {
+Bus::Target Bus::find(uint64_t address, uint64_t length) const {
   const std::shared_lock lock{mutex_};
   auto after = ranges_.upper_bound(address);
   if (after == ranges_.begin()) return {nullptr, 0, &unmapped_};
@@ -55,6 +55,11 @@ void Bus::write(uint64_t address, std::span<const std::byte> in) {
   const auto target = find(address, in.size());
   target.counters->writes.fetch_add(1, std::memory_order_relaxed);
   if (target.handler != nullptr) target.handler->write(target.offset, in);
+}
+
+Bus::Resident Bus::resident(uint64_t address) const {
+  const auto target = find(address, 1);
+  return {target.counters->name, target.handler != nullptr ? target.offset : address};
 }
 
 std::vector<Bus::Counts> Bus::counts() const {

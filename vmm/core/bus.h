@@ -46,6 +46,14 @@ class Bus {
   void read(uint64_t address, std::span<std::byte> out);
   void write(uint64_t address, std::span<const std::byte> in);
 
+  // Who lives at `address`, and where in its range: for a person. "unmapped", at the address itself, if
+  // nobody.
+  struct Resident {
+    std::string_view name;  // valid as long as the bus
+    uint64_t offset = 0;
+  };
+  [[nodiscard]] Resident resident(uint64_t address) const;
+
   [[nodiscard]] std::vector<Counts> counts() const;
 
  private:
@@ -64,12 +72,12 @@ class Bus {
     uint64_t offset;
     Counters* counters;
   };
-  Target find(uint64_t address, uint64_t length);
+  [[nodiscard]] Target find(uint64_t address, uint64_t length) const;
 
   mutable std::shared_mutex mutex_;
   std::map<uint64_t, Range> ranges_;  // by base; guarded by mutex_
   std::deque<Counters> counters_;     // grows under mutex_, addresses stay
-  Counters unmapped_{.name = "unmapped"};
+  mutable Counters unmapped_{.name = "unmapped"};
 };
 
 }  // namespace vmm

@@ -82,6 +82,7 @@ struct Config {
   bool rtc = false;             // a CMOS clock; Linux has kvm-clock and does without
   bool pit = false;             // the i8254 timer, for kernels that need it
   std::filesystem::path stats;  // receipt as JSON; empty: none
+  std::filesystem::path trace;  // exits with their times, for Perfetto; empty: none
   LogLevel log = LogLevel::warning;
 
   std::vector<Expectation> expectations;

@@ -145,8 +145,9 @@ struct Machine::Parts {
   std::optional<LegacyBoard> legacy;
   std::unique_ptr<VirtioDevices> virtio;
   std::string kernel;
-  ExitTargets targets{ports, mmio, events.ended, [this](uint64_t address) { return name(address); },
-                      events.first_run};
+  ExitTargets targets{
+      ports,     mmio, events.ended, [this](uint64_t address) { return name(address); }, events.first_run,
+      host.trace};
   std::vector<std::unique_ptr<VcpuThread>> vcpus;
 };
 

@@ -19,6 +19,7 @@
 #include "vmm/machine/config.h"
 #include "vmm/machine/outcome.h"
 #include "vmm/machine/receipt.h"
+#include "vmm/machine/trace.h"
 
 namespace vmm {
 
@@ -34,6 +35,7 @@ class Machine {
     const kvm::System& system;
     EventLoop& loop;  // the devices'; runs on a thread of its own from before start() to after stop()
     Backends& backends;
+    Trace* trace = nullptr;                          // none: nothing is traced
     const firmware::SymbolTable* symbols = nullptr;  // names addresses in diagnostics; none: numbers
   };
 

@@ -45,6 +45,9 @@ Result<void> Session::open() {
   if (!config_.symbols.empty()) {
     VMM_TRY_ASSIGN(symbols_, firmware::SymbolTable::load(config_.symbols.string()));
   }
+  if (!config_.trace.empty()) {
+    VMM_TRY_ASSIGN(trace_, Trace::create(config_.trace, begin_));
+  }
   kvm::Vcpu::install_kick_signal();
   VMM_TRY_ASSIGN(main_loop_, EventLoop::create(EventLoop::Engine::epoll));  // idle but for a few events
   VMM_TRY_ASSIGN(io_loop_, EventLoop::create());
@@ -110,6 +113,7 @@ Result<Receipt> Session::run() {
                                      },
                                  .marked =
                                      [this](uint8_t mark) {
+                                       if (trace_) trace_->instant(mark_name(mark), Clock::now());
                                        main_loop_->post([this, mark, when = since_begin()] {
                                          user_space_seen_ |= mark >= kMarkInit;
                                          receipt_.marks.push_back({mark_name(mark), when});
@@ -120,7 +124,7 @@ Result<Receipt> Session::run() {
                                        if (!first_run_seen_.exchange(true))
                                          receipt_.first_instruction = since_begin();
                                      }};
-    const Machine::Host host{*system_, *io_loop_, backends_, symbols_ ? &*symbols_ : nullptr};
+    const Machine::Host host{*system_, *io_loop_, backends_, trace_.get(), symbols_ ? &*symbols_ : nullptr};
     const bool first = receipt_.resets == 0;
     std::vector<Receipt::Phase> phases;
     VMM_TRY_ASSIGN(machine_, Machine::create(config_, host, events, phases));

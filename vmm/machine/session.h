@@ -21,6 +21,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/outcome.h"
 #include "vmm/machine/receipt.h"
+#include "vmm/machine/trace.h"
 
 namespace vmm {
 
@@ -74,6 +75,7 @@ class Session {
   // Loops outlive what watches on them: backends, timers, machine.
   std::unique_ptr<EventLoop> main_loop_;
   std::unique_ptr<EventLoop> io_loop_;
+  std::unique_ptr<Trace> trace_;
   Backends backends_;
   std::optional<EventFd> console_said_;
   Fd signals_;

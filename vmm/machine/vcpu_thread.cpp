@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include <fmt/core.h>
@@ -49,15 +51,55 @@ void VcpuThread::loop() {
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", vcpu_.index()).c_str());
 
+  std::optional<Trace::Track> track;
+  if (targets_.trace != nullptr)
+    track.emplace(*targets_.trace, vcpu_.index(), fmt::format("vcpu{}", vcpu_.index()));
   if (vcpu_.index() == 0) targets_.first_run();
   while (!stopping_.load()) {
     const auto exit = vcpu_.run();
     exits_[exit.index()].fetch_add(1, std::memory_order_relaxed);
-    if (!handle(exit)) break;
+    if (!(track ? handle_traced(exit, *track) : handle(exit))) break;
   }
   // Whoever asked for the position must not wait for a thread that is gone.
   answer_position();
   cpu_ns_.store(thread_cpu_time(CLOCK_THREAD_CPUTIME_ID).count());
+}
+
+bool VcpuThread::handle_traced(const kvm::Exit& exit, Trace::Track& track) {
+  const auto begin = Trace::Clock::now();
+  const bool goes_on = handle(exit);
+  const auto end = Trace::Clock::now();
+  const auto item = [](std::span<const std::byte> data) {
+    uint64_t value = 0;
+    std::memcpy(&value, data.data(), std::min(data.size(), sizeof value));
+    return value;
+  };
+  const auto access = [&](std::string_view space, const Bus& bus, bool write, uint64_t address,
+                          std::span<const std::byte> data, size_t size) {
+    const auto [device, offset] = bus.resident(address);
+    track.slice({.space = space,
+                 .device = device,
+                 .write = write,
+                 .address = address,
+                 .offset = offset,
+                 .value = item(data.first(size)),
+                 .size = static_cast<uint32_t>(size),
+                 .count = data.size() / size},
+                begin, end);
+  };
+  const auto port = [&](const auto& io, bool write) {
+    access("port", targets_.ports, write, io.port.raw, io.data, io.size);
+  };
+  const auto mmio = [&](const auto& io, bool write) {
+    access("mmio", targets_.mmio, write, io.address.raw, io.data, io.data.size());
+  };
+  std::visit(Overloaded{[&](const kvm::PortRead& io) { port(io, false); },
+                        [&](const kvm::PortWrite& io) { port(io, true); },
+                        [&](const kvm::MmioRead& io) { mmio(io, false); },
+                        [&](const kvm::MmioWrite& io) { mmio(io, true); },
+                        [&](const auto&) { track.slice(kvm::exit_name(exit.index()), begin, end); }},
+             exit);
+  return goes_on;
 }
 
 bool VcpuThread::handle(const kvm::Exit& exit) {

@@ -20,6 +20,7 @@
 #include "vmm/core/result.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/outcome.h"
+#include "vmm/machine/trace.h"
 
 namespace vmm {
 
@@ -33,6 +34,7 @@ struct ExitTargets {
   std::function<std::string(uint64_t)> name;
   // Just before the first vCPU's first KVM_RUN.
   std::function<void()> first_run;
+  Trace* trace = nullptr;  // none: exits are only counted
 };
 
 class VcpuThread {
@@ -58,6 +60,7 @@ class VcpuThread {
 
  private:
   void loop();
+  [[nodiscard]] bool handle_traced(const kvm::Exit& exit, Trace::Track& track);
   [[nodiscard]] bool handle(const kvm::Exit& exit);  // false: the vCPU is done
   void answer_position();
   [[nodiscard]] std::string describe(const kvm::InternalError& error);
