@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each experiment runs: which guest, in which place, of which subjects."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import workloads
+
+COUNTED, ORDINARY, HOST = "counted lab", "lab", "this host"
+
+# The first process on the root says the mark and rests. Everybody boots with this line unless a row says otherwise.
+SAYS_INIT = 'init=/bin/sh -- -c "echo @@; exec sleep 99999"'
+LINE = f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {SAYS_INIT}"
+
+
+class Missing(Exception):
+    """A file that an experiment needs is not there; the text says who makes it."""
+
+
+@dataclass
+class Images:
+    cache: Path
+
+    def image(self, name: str) -> str:
+        folder = "kernel" if name.startswith("guest.") else "images"
+        path = self.cache / folder / name
+        if not path.exists():
+            maker = "guest/kernel/build" if folder == "kernel" else f"guest/image/build {name.partition('.')[0]}"
+            raise Missing(f"there is no {name}: {maker} makes it")
+        return os.path.realpath(path)
+
+    def debian(self, **more) -> dict:
+        """Debian's kernel, its initramfs, and a root to mount."""
+        return {"kernel": self.image("stock.vmlinuz"), "initrd": self.image("stock.initrd"),
+                "disks": [{"path": self.image("tiny.ext4")}], "tap": "tap0"} | more
+
+
+@dataclass(frozen=True)
+class Experiment:
+    name: str
+    place: str
+    job: Callable[[Images], dict]  # without the peer
+    ours: tuple[str, ...] = ("vmm-pci",)
+    peers: bool = True             # also of every peer
+    without: tuple[str, ...] = ()  # but these
+    native: bool = False           # and once a turn without a guest, for the limit
+    warm_up: bool = False          # one unmeasured run of ours before
+
+
+def boot(images: Images, **more) -> dict:
+    return {"kind": "boot", "guest": images.debian(cmdline=LINE), "limit": 300, "cache": "kept"} | more
+
+
+def use(images: Images, steps: tuple[workloads.Step, ...], address: str = "", server: str = "", **more) -> dict:
+    """Debian's user land with fio and iperf3, its script on the second disk."""
+    line = f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {workloads.RUN_SCRIPT}"
+    guest = {"kernel": images.image("stock.vmlinuz"), "initrd": images.image("stock.initrd"), "cmdline": line,
+             "disks": [{"path": images.image("debian.ext4")}]}
+    return {"kind": "use", "steps": [step.name for step in steps], "guest": guest | more, "limit": 300,
+            "address": address, "server": server}
+
+
+TAP_GUEST, TAP_HOST = "10.77.0.2", "10.77.0.1"
+USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # libslirp's
+REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
+
+FREES = ('init=/bin/sh -- -c "mount -t tmpfs -o size=400M none /tmp; head -c 300M /dev/zero > /tmp/f; echo @@full; '
+         'sleep 1; rm /tmp/f; echo @@freed; exec sleep 99999"')
+
+EXPERIMENTS = {experiment.name: experiment for experiment in (
+    Experiment("boot", COUNTED, boot, ours=("vmm-pci", "vmm-mmio"), warm_up=True),
+    Experiment("boot-cold", COUNTED, lambda images: boot(images, cache="new"), peers=False),
+    Experiment("boot-own-line", COUNTED, lambda images: boot(images, guest=images.debian(append=SAYS_INIT)),
+               peers=False, warm_up=True),
+    Experiment("boot-small", COUNTED, lambda images: boot(images, guest={
+        "kernel": images.image("guest.bzImage"), "disks": [{"path": images.image("tiny.ext4")}], "tap": "tap0",
+        "append": SAYS_INIT}), peers=False, warm_up=True),
+    Experiment("boot-ordinary", ORDINARY, boot, warm_up=True),
+    Experiment("disk", ORDINARY, lambda images: use(images, workloads.DISK), without=REPEATED, native=True),
+    Experiment("tap", ORDINARY, lambda images: use(images, workloads.NETWORK, TAP_GUEST, TAP_HOST, tap="tap0"),
+               without=REPEATED, native=True),
+    Experiment("tap-vhost", ORDINARY, lambda images: use(images, workloads.NETWORK, TAP_GUEST, TAP_HOST, tap="tap0",
+                                                         vhost=True), without=REPEATED),
+    Experiment("user-net", ORDINARY, lambda images: use(images, workloads.NETWORK[2:], USER_GUEST, USER_HOST,
+                                                        user_net=True), without=REPEATED),
+    Experiment("reclaim", ORDINARY, lambda images: {
+        "kind": "reclaim", "limit": 300, "mebibytes": 300, "guest": images.debian(
+            balloon=True, tap="", cmdline=f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {FREES}")},
+               without=REPEATED),
+    Experiment("start", HOST, lambda images: {
+        "kind": "start", "guest": {"kernel": images.image("stock.vmlinuz"), "memory": 128, "cmdline": LINE}},
+        warm_up=True),
+    Experiment("start-payload", HOST, lambda images: {"kind": "payload"}, peers=False, warm_up=True),
+)}

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From samples to verdicts: medians, ratios, targets. No measuring here, so that tests can hold all of it."""
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Figure:
+    """What was measured of one subject, or why it was not."""
+    samples: list[float] = field(default_factory=list)
+    why_not: str = ""
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.samples) if self.samples else None
+
+    @property
+    def low(self) -> float | None:
+        return min(self.samples, default=None)
+
+    @property
+    def high(self) -> float | None:
+        return max(self.samples, default=None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on our figure: `bound` itself, or as many times the figure of `peer`, or of the first one measured."""
+    bound: float
+    peer: str | tuple[str, ...] = ""
+    at_least: bool = False
+
+    def text(self, show) -> str:
+        sign = "≥" if self.at_least else "≤"
+        if not self.peer:
+            return f"{sign} {show(self.bound)}"
+        return f"{sign} {self.bound:g} × {self.peer if isinstance(self.peer, str) else self.peer[0]}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    target: Target
+    value: float | None = None  # our figure, or its ratio to the peer's
+    held: bool | None = None    # None: cannot be said
+    why_not: str = ""
+
+
+def ratio(ours: Figure | None, theirs: Figure | None) -> float | None:
+    if ours is None or theirs is None or ours.median is None or not theirs.median:
+        return None
+    return ours.median / theirs.median
+
+
+def judge(target: Target, ours: Figure | None, figures: dict[str, Figure]) -> Verdict:
+    """Whether a target holds. `figures` are the peers' by name."""
+    if ours is None or ours.median is None:
+        return Verdict(target, why_not="our figure was not measured")
+    value: float | None = ours.median
+    if target.peer:
+        names = (target.peer,) if isinstance(target.peer, str) else target.peer
+        value = next((found for name in names if (found := ratio(ours, figures.get(name))) is not None), None)
+        if value is None:
+            return Verdict(target, why_not=f"{names[0]} was not measured")
+    assert value is not None
+    return Verdict(target, value, value >= target.bound if target.at_least else value <= target.bound)
+
+
+def show_number(value: float) -> str:
+    """Three significant digits, or all before the point, with a space between thousands."""
+    if value == 0:
+        return "0"
+    for digits, least in ((0, 100), (1, 10), (2, 1), (3, 0.1)):
+        if abs(value) >= least:
+            return f"{value:,.{digits}f}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def show(value: float, unit: str) -> str:
+    return f"{show_number(value)} {unit}".rstrip()

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of tools/bench that runs beside the guests, in the lab: a plan (JSON) in, a line of JSON for each job out."""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import instruments  # noqa: E402
+import peers  # noqa: E402
+import workloads  # noqa: E402
+
+MARK = b"@@"  # what the guest's init says first
+
+
+class Trouble(Exception):
+    """The figure cannot be had, and this is why."""
+
+
+class Running:
+    """A monitor from its exec to its end, its console read through a pipe."""
+
+    def __init__(self, command: list[str], count: bool, environment: dict[str, str] | None = None):
+        self.output = b""   # said, and not yet waited for
+        self.skipped = b""  # said before what was waited for last
+        self.console, theirs = os.pipe()
+        go_read, go_write = os.pipe()
+        self.errors = tempfile.TemporaryFile()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.setsid()
+                os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+                os.dup2(theirs, 1)
+                os.dup2(self.errors.fileno(), 2)
+                os.read(go_read, 1)
+                os.execve(command[0], command, os.environ | (environment or {}))
+            finally:
+                os._exit(127)
+        os.close(theirs)
+        self.counts = {name: instruments.TracepointCount(name, self.pid)
+                       for name in ("kvm/kvm_userspace_exit", "raw_syscalls/sys_enter")} if count else {}
+        self.started = time.monotonic_ns()
+        os.write(go_write, b"g")
+        for fd in (go_read, go_write):
+            os.close(fd)
+
+    def wait_for(self, text: bytes, seconds: float) -> int:
+        """Until the console says it; returns that moment."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            if time.monotonic() > deadline:
+                raise Trouble(f"the guest did not say {text.decode()} within {seconds:.0f} s{self.tail()}")
+            self.read(1)
+        moment = time.monotonic_ns()
+        self.skipped, _, self.output = self.output.partition(text)
+        return moment
+
+    def read(self, patience: float) -> None:
+        """Takes what the console says next, if it says something in time."""
+        if select.select([self.console], [], [], patience)[0]:
+            data = os.read(self.console, 65536)
+            if not data:
+                raise Trouble(f"the monitor ended{self.tail()}")
+            self.output += data
+
+    def tail(self) -> str:
+        self.errors.seek(0)
+        told = (self.output + b"\n" + self.errors.read()).decode(errors="replace").strip()
+        return f"; it said: ...{told[-600:]}" if told else ""
+
+    def sample(self) -> dict[str, int]:
+        """Counters, now."""
+        pids = instruments.family(self.pid)
+        found = {"syscalls": self.counts["raw_syscalls/sys_enter"].read(),
+                 "user_exits": self.counts["kvm/kvm_userspace_exit"].read()} if self.counts else {}
+        kvm = instruments.kvm_counters(pids)
+        if kvm:
+            found["exits"] = kvm["exits"]
+            found["kvm"] = {name: value for name, value in kvm.items() if value}
+        return found
+
+    def end(self) -> None:
+        for pid in reversed(instruments.family(self.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        for count in self.counts.values():
+            count.close()
+        os.close(self.console)
+        self.errors.close()
+
+
+@contextlib.contextmanager
+def running(*arguments, **options) -> Iterator[Running]:
+    monitor = Running(*arguments, **options)
+    try:
+        yield monitor
+    finally:
+        monitor.end()
+
+
+def boot(job: dict, scratch: Path) -> dict:
+    """From exec to the first word of the first process on the guest's root; then its memory when it has come to rest.
+
+    A traced boot tells only how long the guest itself ran: tracing each exit makes all else slower.
+    """
+    peer = peers.make(job["peer"], job["path"])
+    guest = peers.Guest.of(job["guest"])
+    cache = scratch if job["cache"] == "new" else scratch.parent / "cache"
+    environment = {"XDG_CACHE_HOME": str(cache), "VMM_CACHE": str(cache)}
+    tracing = instruments.GuestTime() if job.get("traced") else contextlib.nullcontext()
+    with tracing, running(peer.command(guest, scratch), not job.get("traced"), environment) as monitor:
+        said = monitor.wait_for(MARK, job["limit"])
+        if job.get("traced"):
+            return {"guest_seconds": tracing.seconds()}
+        result = {"seconds": (said - monitor.started) / 1e9} | monitor.sample()
+        pids = instruments.family(monitor.pid)
+        result["ram_kib"] = instruments.memory(pids, guest.memory << 20)["ram_kib"]
+        time.sleep(2)
+        result["beside_kib"] = instruments.memory(pids, guest.memory << 20)["beside_kib"]
+    return result
+
+
+def disk_file(folder: Path, script: bytes) -> str:
+    """A disk whose data is in this machine's page cache, with the script at its start."""
+    path = folder / "data"
+    if not path.exists():
+        with open(path, "wb") as file:
+            file.truncate(workloads.SCRIPT_BYTES)
+            file.seek(workloads.SCRIPT_BYTES)
+            block = os.urandom(1 << 20)
+            for _ in range(workloads.DATA_BYTES >> 20):
+                file.write(block)
+    with open(path, "r+b") as file:
+        file.write(script)
+    return str(path)
+
+
+def per_unit(before: dict, after: dict, units: float) -> dict[str, float]:
+    return {name: (after[name] - before[name]) / units for name in ("exits", "user_exits", "syscalls")
+            if name in before and name in after}
+
+
+def use(job: dict, scratch: Path) -> dict:
+    """The steps of workloads.py in one guest; each with what it cost a unit (an I/O, a MiB, a round trip)."""
+    peer = peers.make(job["peer"], job["path"])
+    folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
+    script = workloads.script(job["steps"], job.get("address", ""), job.get("server", ""))
+    plain = job["guest"] | {"disks": [*job["guest"]["disks"],
+                                      {"path": disk_file(folder, script), "read_only": False}]}
+    result: dict = {}
+    with running(peer.command(peers.Guest.of(plain), scratch), count=True) as monitor:
+        for name in job["steps"]:
+            monitor.wait_for(b"@@begin " + name.encode() + b";", job["limit"])
+            before = monitor.sample()
+            monitor.wait_for(b"@@end " + name.encode() + b" ", job["limit"])
+            after = monitor.sample()
+            monitor.wait_for(b"@@;", job["limit"])
+            answer = monitor.skipped.decode(errors="replace").strip()
+            try:
+                told = workloads.STEPS[name].parse(answer)
+            except ValueError as error:
+                result.setdefault("troubles", {})[name] = str(error)
+                continue
+            told |= per_unit(before, after, told["units"])
+            result |= {f"{name}.{key}": value for key, value in told.items()}
+    return result
+
+
+def native(job: dict, scratch: Path) -> dict:
+    """The same steps without a guest, on the same file and over loopback: the limit."""
+    folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
+    file = disk_file(folder, b"")
+    result: dict = {}
+    for name in job["steps"]:
+        step = workloads.STEPS[name]
+        command = step.step(0).replace("/dev/vdb", file) if isinstance(step, workloads.Fio) else step.step("127.0.0.1")
+        done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        try:
+            result |= {f"native.{name}.{key}": value for key, value in step.parse(done.stdout.strip()).items()}
+        except ValueError as error:
+            result.setdefault("troubles", {})[name] = f"{error} {done.stderr.strip()[-200:]}"
+    return result
+
+
+def reclaim(job: dict, scratch: Path) -> dict:
+    """How much of the memory that a guest has freed its monitor has given back ten seconds later."""
+    peer = peers.make(job["peer"], job["path"])
+    guest = peers.Guest.of(job["guest"])
+    with running(peer.command(guest, scratch), count=False) as monitor:
+        pids = [monitor.pid]
+
+        def ram() -> int:
+            return instruments.memory(instruments.family(pids[0]), guest.memory << 20)["ram_kib"]
+
+        monitor.wait_for(b"@@full", job["limit"])
+        full = ram()
+        monitor.wait_for(b"@@freed", job["limit"])
+        time.sleep(10)
+        return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024), "full_kib": full}
+
+
+KINDS = {"boot": boot, "use": use, "native": native, "reclaim": reclaim}
+
+
+def answer_requests(server: socket.socket) -> None:
+    """The other side of workloads.RequestResponse."""
+    while True:
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(4096):
+                connection.sendall(data)
+
+
+def serve() -> None:
+    """What guests talk to: iperf3 and the answerer, in processes of their own that end with this one."""
+    server = socket.create_server(("0.0.0.0", workloads.RR_PORT))
+    for start in (lambda: answer_requests(server), lambda: os.execvp("iperf3", ["iperf3", "-s"])):
+        if os.fork() == 0:
+            try:
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+                os.dup2(os.open("/dev/null", os.O_RDWR), 1)
+                start()
+            finally:
+                os._exit(1)
+    server.close()
+
+
+def settle(programs: list[str]) -> None:
+    """Copies what a monitor opens into the lab's memory: each open of a file of the outer host waits for that host."""
+    for path in programs:
+        if peers.in_lab():
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_RDWR))  # the overlay copies a file when it is opened for writing
+
+
+def settle_guest(guest: dict, files: dict[str, list], folder: Path) -> dict:
+    """The guest with its files in memory, the holes of disk images left out."""
+
+    def copied(path: str) -> str:
+        target = folder / path.strip("/").replace("/", "_")
+        if not peers.in_lab() or path not in files:
+            return path
+        if not target.exists():
+            with open(path, "rb") as source, open(target, "wb") as copy:
+                copy.truncate(os.path.getsize(path))
+                for start, end in files[path]:
+                    source.seek(start)
+                    copy.seek(start)
+                    while copy.tell() < end:
+                        copy.write(source.read(min(1 << 20, end - copy.tell())))
+        return str(target)
+
+    return guest | {name: copied(guest[name]) for name in ("kernel", "elf", "initrd") if guest.get(name)} | {
+        "disks": [disk | {"path": copied(disk["path"])} for disk in guest.get("disks", [])]}
+
+
+def prepare(plan: dict) -> None:
+    instruments.mount_tracefs()
+    for name in plan["taps"]:
+        subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    settle(plan["programs"])
+    if plan["serve"]:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "addr", "add", f"{plan['serve']}/24", "dev", plan["taps"][0]], check=True)
+        serve()
+
+
+def main() -> None:
+    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    prepare(plan)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as shared:
+        for index, job in enumerate(plan["jobs"]):
+            scratch = Path(shared) / str(index)
+            scratch.mkdir()
+            try:
+                if "guest" in job:
+                    job["guest"] = settle_guest(job["guest"], plan["files"], Path(shared))
+                result = KINDS[job["kind"]](job, scratch)
+            except Trouble as trouble:
+                result = {"trouble": str(trouble)}
+            except Exception:  # a fault of one job is told with its place, and ends only that job
+                result = {"trouble": traceback.format_exc()}
+            shutil.rmtree(scratch)
+            print(json.dumps({"job": index} | result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each virtual machine monitor is told to run the same guest: its command line, and nothing else."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Disk:
+    path: str
+    read_only: bool = True
+
+
+@dataclass
+class Guest:
+    """What is booted. Everything that a peer can be told is told to all in the same way."""
+    kernel: str                   # bzImage
+    elf: str = ""                 # the same kernel, unpacked
+    initrd: str = ""
+    cmdline: str = ""             # the whole line; vmm chooses its own if this is empty, and adds `append`
+    append: str = ""
+    memory: int = 512             # MiB
+    cpus: int = 1
+    disks: list[Disk] = field(default_factory=list)
+    tap: str = ""
+    vhost: bool = False           # vhost-net behind the tap
+    user_net: bool = False        # TCP without a tap
+    balloon: bool = False         # free page reporting, where it is an option
+
+    @staticmethod
+    def of(plain: dict) -> "Guest":
+        return Guest(**(plain | {"disks": [Disk(**disk) for disk in plain.get("disks", [])]}))
+
+
+class Peer:
+    """One monitor. `kind` is its family, `variant` how it is run; `takes` the kernel file it gets."""
+    takes = "bzImage"
+
+    def __init__(self, kind: str, variant: str, path: str):
+        self.kind, self.variant, self.path = kind, variant, path
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.variant}" if self.variant else self.kind
+
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        """The command line; its console is standard output. A file that it needs is made in `scratch`."""
+        raise NotImplementedError
+
+    def lacks(self, guest: Guest) -> str:
+        """What this peer does not have of what the guest asks for; empty if nothing."""
+        if guest.user_net:
+            return "has no user-mode network"
+        if guest.vhost:
+            return "no vhost-net that is chosen apart"
+        return ""
+
+    def kernel(self, guest: Guest) -> str:
+        return guest.elf if self.takes == "ELF" else guest.kernel
+
+
+def in_lab() -> bool:
+    return "LAB" in os.environ
+
+
+class Vmm(Peer):
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        # The lab's processor does not let KVM see XSETBV: a guest would find sizes that contradict each other.
+        command = [self.path, "--kernel", guest.kernel, "--memory", f"{guest.memory}M", "--cpus", str(guest.cpus),
+                   "--transport", self.variant or "pci", "--cpu", "host,-xsave" if in_lab() else "host"]
+        if guest.initrd:
+            command += ["--initrd", guest.initrd]
+        if guest.cmdline:
+            command += ["--cmdline", guest.cmdline]
+        elif guest.append:
+            command += ["--append", guest.append]
+        for disk in guest.disks:
+            command += ["--disk", disk.path + (",ro" if disk.read_only else "")]
+        net = f"tap={guest.tap}" + (",vhost" if guest.vhost else "") if guest.tap else "user" if guest.user_net else "none"
+        return [*command, "--net", net]
+
+    def lacks(self, guest: Guest) -> str:
+        return ""
+
+
+class Qemu(Peer):
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        micro = self.variant == "microvm"
+        bus = "device" if micro else "pci"
+        machine = "microvm" if micro else "q35"
+        # A KVM that emulates kernel mode refuses to set MSR_IA32_ARCH_CAPABILITIES, and QEMU ends.
+        command = [self.path, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-accel", "kvm",
+                   "-M", machine, "-cpu", "host" if in_lab() else "host,-arch-capabilities", "-m", f"{guest.memory}M", "-smp", str(guest.cpus),
+                   "-serial", "stdio", "-kernel", guest.kernel, "-append", guest.cmdline]
+        if in_lab():
+            # Its vAPIC sets the task register again, and TCG then refuses port I/O to guest processes that may do it.
+            command += ["-global", "kvm-apic.vapic=off"]
+        if guest.initrd:
+            command += ["-initrd", guest.initrd]
+        if guest.disks:
+            command += ["-object", "iothread,id=io"]
+        for index, disk in enumerate(guest.disks):
+            command += ["-drive", f"id=d{index},if=none,format=raw,aio=io_uring,cache.direct=off,file={disk.path}"
+                                  + (",readonly=on" if disk.read_only else ""),
+                        "-device", f"virtio-blk-{bus},drive=d{index},iothread=io"]
+        if guest.tap:
+            command += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no"
+                                   + (",vhost=on" if guest.vhost else ""),
+                        "-device", f"virtio-net-{bus},netdev=n" + ("" if micro else ",romfile=")]
+        elif guest.user_net:
+            command += ["-netdev", "user,id=n", "-device", f"virtio-net-{bus},netdev=n" + ("" if micro else ",romfile=")]
+        if guest.balloon:
+            command += ["-device", f"virtio-balloon-{bus},free-page-reporting=on"]
+        return command
+
+    def lacks(self, guest: Guest) -> str:
+        return ""
+
+
+class Firecracker(Peer):
+    takes = "ELF"
+
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        config = {
+            "boot-source": {"kernel_image_path": guest.elf, "boot_args": guest.cmdline}
+                           | ({"initrd_path": guest.initrd} if guest.initrd else {}),
+            "drives": [{"drive_id": f"d{index}", "path_on_host": disk.path, "is_root_device": False,
+                        "is_read_only": disk.read_only} for index, disk in enumerate(guest.disks)],
+            "network-interfaces": [{"iface_id": "n", "host_dev_name": guest.tap}] if guest.tap else [],
+            "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory},
+        }
+        if guest.balloon:
+            config["balloon"] = {"amount_mib": 0, "deflate_on_oom": True, "free_page_reporting": True}
+        file = scratch / "firecracker.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        return [self.path, "--no-api", "--config-file", str(file),
+                *(["--enable-pci"] if self.variant == "pci" else [])]
+
+
+class CloudHypervisor(Peer):
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        command = [self.path, "--kernel", self.kernel(guest), "--cmdline", guest.cmdline,
+                   "--memory", f"size={guest.memory}M", "--cpus", f"boot={guest.cpus}", "--serial", "tty",
+                   "--console", "off"]
+        if guest.initrd:
+            command += ["--initramfs", guest.initrd]
+        if guest.disks:
+            command += ["--disk", *(f"path={disk.path}" + (",readonly=on" if disk.read_only else "")
+                                    for disk in guest.disks)]
+        if guest.tap:
+            command += ["--net", f"tap={guest.tap}"]
+        if guest.balloon:
+            command += ["--balloon", "size=0,free_page_reporting=on"]
+        return command
+
+    @property
+    def takes(self) -> str:
+        return "ELF" if self.variant == "elf" else "bzImage"
+
+
+class Crosvm(Peer):
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        command = [self.path, "run", "--disable-sandbox", "--mem", str(guest.memory), "--cpus", str(guest.cpus),
+                   "--serial", "type=stdout,hardware=serial,num=1,console=true", "--params", guest.cmdline]
+        if guest.initrd:
+            command += ["--initrd", guest.initrd]
+        for disk in guest.disks:
+            command += ["--block", f"path={disk.path}" + (",ro=true" if disk.read_only else "")]
+        if guest.tap:
+            command += ["--net", f"tap-name={guest.tap}"]
+        return [*command, guest.kernel]
+
+
+class Kvmtool(Peer):
+    def command(self, guest: Guest, scratch: Path) -> list[str]:
+        command = [self.path, "run", "--name", f"bench{os.getpid()}", "--kernel", guest.kernel, "--mem",
+                   str(guest.memory), "--cpus", str(guest.cpus), "--console", "serial", "--params", guest.cmdline]
+        if guest.initrd:
+            command += ["--initrd", guest.initrd]
+        for disk in guest.disks:
+            command += ["--disk", disk.path + (",ro" if disk.read_only else "")]
+        return [*command, "--network", f"mode=tap,tapif={guest.tap}" if guest.tap else "mode=none",
+                *(["--balloon"] if guest.balloon else [])]
+
+
+# Name of --peer: the class, and the variants that are run of it.
+FAMILIES: dict[str, tuple[type[Peer], tuple[str, ...]]] = {
+    "vmm": (Vmm, ("pci", "mmio")),
+    "qemu": (Qemu, ("q35", "microvm")),
+    "firecracker": (Firecracker, ("mmio", "pci")),
+    "cloud-hypervisor": (CloudHypervisor, ("elf", "bzimage")),
+    "crosvm": (Crosvm, ("",)),
+    "lkvm": (Kvmtool, ("",)),
+}
+PROGRAMS = {"qemu": "qemu-system-x86_64"}  # where it is not the family's name
+
+
+def make(name: str, path: str) -> Peer:
+    """The peer of a name such as qemu-q35."""
+    for kind, (cls, variants) in FAMILIES.items():
+        for variant in variants:
+            if name == (f"{kind}-{variant}" if variant else kind):
+                return cls(kind, variant, path)
+    raise ValueError(f"no such peer: {name}")
+
+
+def names(kind: str) -> list[str]:
+    return [f"{kind}-{variant}" if variant else kind for variant in FAMILIES[kind][1]]
