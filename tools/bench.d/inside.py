@@ -160,25 +160,28 @@ def use(job: dict, scratch: Path) -> dict:
     """The steps of workloads.py in one guest; each with what it cost a unit (an I/O, a MiB, a round trip)."""
     peer = peers.make(job["peer"], job["path"])
     folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
-    script = workloads.script(job["steps"], job.get("address", ""), job.get("server", ""))
+    steps = workloads.steps(job["steps"], job["share"])
+    script = workloads.script(steps, job["address"], job["server"])
     plain = job["guest"] | {"disks": [*job["guest"]["disks"],
                                       {"path": disk_file(folder, script), "read_only": False}]}
-    result: dict = {}
+    result: dict = {"troubles": {}}
     with running(peer.command(peers.Guest.of(plain), scratch), count=True) as monitor:
-        for name in job["steps"]:
-            monitor.wait_for(b"@@begin " + name.encode() + b";", job["limit"])
-            before = monitor.sample()
-            monitor.wait_for(b"@@end " + name.encode() + b" ", job["limit"])
-            after = monitor.sample()
-            monitor.wait_for(b"@@;", job["limit"])
-            answer = monitor.skipped.decode(errors="replace").strip()
+        for step in steps:
             try:
-                told = workloads.STEPS[name].parse(answer)
+                monitor.wait_for(f"@@begin {step.name};".encode(), job["limit"])
+                before = monitor.sample()
+                monitor.wait_for(f"@@end {step.name} ".encode(), job["limit"])
+                after = monitor.sample()
+                monitor.wait_for(b"@@;", job["limit"])
+                told = step.parse(monitor.skipped.decode(errors="replace").strip())
             except ValueError as error:
-                result.setdefault("troubles", {})[name] = str(error)
+                result["troubles"][step.name] = str(error)
                 continue
+            except Trouble as trouble:  # the guest is gone or hangs: what it has done remains
+                result["troubles"] |= {left.name: str(trouble) for left in steps[steps.index(step):]}
+                break
             told |= per_unit(before, after, told["units"])
-            result |= {f"{name}.{key}": value for key, value in told.items()}
+            result |= {f"{step.name}.{key}": value for key, value in told.items()}
     return result
 
 
@@ -186,15 +189,14 @@ def native(job: dict, scratch: Path) -> dict:
     """The same steps without a guest, on the same file and over loopback: the limit."""
     folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
     file = disk_file(folder, b"")
-    result: dict = {}
-    for name in job["steps"]:
-        step = workloads.STEPS[name]
+    result: dict = {"troubles": {}}
+    for step in workloads.steps(job["steps"], job["share"]):
         command = step.step(0).replace("/dev/vdb", file) if isinstance(step, workloads.Fio) else step.step("127.0.0.1")
         done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         try:
-            result |= {f"native.{name}.{key}": value for key, value in step.parse(done.stdout.strip()).items()}
+            result |= {f"native.{step.name}.{key}": value for key, value in step.parse(done.stdout.strip()).items()}
         except ValueError as error:
-            result.setdefault("troubles", {})[name] = f"{error} {done.stderr.strip()[-200:]}"
+            result["troubles"][step.name] = f"{error} {done.stderr.strip()[-200:]}"
     return result
 
 

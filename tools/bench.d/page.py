@@ -99,6 +99,9 @@ def section(row: dict) -> str:
     if row["limit"] and row["limit"]["value"] is not None:
         parts.append(f'<p class="dim">limit {escape(show(row["limit"]["value"], row["unit"]))}: '
                      f'{escape(row["limit"]["is"])}</p>')
+    for subject, phases in row.get("phases", {}).items():
+        told = ", ".join(f"{name} {show(value, row['unit'])}" for name, value in phases.items())
+        parts.append(f'<p class="dim">{escape(subject)}, {escape(row["phases_are"])}: {escape(told)}</p>')
     absent = [f"{name}: {figure.get('why_not', '')}" for name, figure in row["peers"].items() if not figure["samples"]]
     parts += [f'<p class="dim">{escape(text)}</p>' for text in absent]
     return "\n".join(parts) + "</section>"

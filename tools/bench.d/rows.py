@@ -22,6 +22,7 @@ class Row:
     more_is_better: bool = False
     limit: str = ""                  # metric that is the limit of ours, of the same records
     limit_is: str = ""               # what that limit is
+    phases_are: str = ""             # what the phases are, where the records have some
 
 
 BOOT_ROWS = (
@@ -52,9 +53,9 @@ BOOT_ROWS = (
 
 START_ROWS = (
     Row("start", "process start → first KVM_RUN on this host, Debian's kernel, 128 MiB, by strace", "start", "ms", "ms",
-        targets=(Target(0.25, "qemu-microvm"),)),
+        targets=(Target(0.25, "qemu-microvm"),), phases_are="from exec to the first ioctl for"),
     Row("start-payload", "process start → first instruction of a payload, by vmm's own receipt", "start-payload", "ms",
-        "ms", targets=(Target(5),)),
+        "ms", targets=(Target(5),), phases_are="time taken by"),
 )
 
 CH = "cloud-hypervisor-elf"
@@ -62,16 +63,16 @@ CH = "cloud-hypervisor-elf"
 
 def disk(name: str, title: str, unit: str, target: Target | None = None) -> Row:
     step, _, metric = name.partition(".")
-    return Row(f"disk-{step}", title, "disk", name, unit, targets=(target,) if target else (), more_is_better=True,
+    return Row(f"disk-{step}", title, "use", name, unit, targets=(target,) if target else (), more_is_better=True,
                limit=f"native.{step}.{metric}", limit_is="fio on the same file without a guest")
 
 
 DISK_ROWS = (
     disk("randread32.iops", "4 KiB random read, queue depth 32, io_uring in the guest, file in the host's cache", "IOPS",
          Target(1.35, Q35, at_least=True)),
-    Row("disk-randread32-calls", "system calls of the VMM per such read", "disk", "randread32.syscalls", "",
+    Row("disk-randread32-calls", "system calls of the VMM per such read", "use", "randread32.syscalls", "",
         targets=(Target(3),)),
-    Row("disk-randread32-exits", "exits per such read", "disk", "randread32.exits", "", targets=(Target(2.5),)),
+    Row("disk-randread32-exits", "exits per such read", "use", "randread32.exits", "", targets=(Target(2.5),)),
     disk("randwrite32.iops", "4 KiB random write, the same", "IOPS", Target(1.75, Q35, at_least=True)),
     disk("randread1.iops", "4 KiB random read, depth 1", "IOPS", Target(1.25, Q35, at_least=True)),
     disk("seqread.mb_s", "sequential read, 1 MiB, O_DIRECT in the guest", "MB/s", Target(1.3, Q35, at_least=True)),
@@ -80,25 +81,25 @@ DISK_ROWS = (
 
 LOOPBACK = "the same over this machine's loopback, without a guest"
 NET_ROWS = (
-    Row("tcp-out", "TCP, one stream out over tap, no vhost", "tap", "out.gbit_s", "Gb/s", more_is_better=True,
+    Row("tcp-out", "TCP, one stream out over tap, no vhost", "use", "out.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1.3, Q35, at_least=True),), limit="native.out.gbit_s", limit_is=LOOPBACK),
-    Row("tcp-in", "TCP, one stream in over tap, no vhost", "tap", "in.gbit_s", "Gb/s", more_is_better=True,
+    Row("tcp-in", "TCP, one stream in over tap, no vhost", "use", "in.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1.15, Q35, at_least=True),), limit="native.in.gbit_s", limit_is=LOOPBACK),
-    Row("tcp-out-calls", "system calls of the VMM per MiB out", "tap", "out.syscalls", "", targets=(Target(0.5, CH),)),
-    Row("tcp-in-calls", "system calls of the VMM per MiB in", "tap", "in.syscalls", "", targets=(Target(0.5, CH),)),
-    Row("vhost-out", "TCP out over tap with vhost-net", "tap-vhost", "out.gbit_s", "Gb/s", more_is_better=True,
+    Row("tcp-out-calls", "system calls of the VMM per MiB out", "use", "out.syscalls", "", targets=(Target(0.5, CH),)),
+    Row("tcp-in-calls", "system calls of the VMM per MiB in", "use", "in.syscalls", "", targets=(Target(0.5, CH),)),
+    Row("vhost-out", "TCP out over tap with vhost-net", "use-vhost", "out.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1, Q35, at_least=True),)),
-    Row("vhost-in", "TCP in over tap with vhost-net", "tap-vhost", "in.gbit_s", "Gb/s", more_is_better=True,
+    Row("vhost-in", "TCP in over tap with vhost-net", "use-vhost", "in.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1, Q35, at_least=True),)),
-    Row("vhost-out-calls", "system calls of the VMM per MiB out with vhost-net", "tap-vhost", "out.syscalls", "",
+    Row("vhost-out-calls", "system calls of the VMM per MiB out with vhost-net", "use-vhost", "out.syscalls", "",
         targets=(Target(3),)),
-    Row("ping", "ping round trip over tap", "tap", "ping.ms", "ms", targets=(Target(0.7, Q35),),
+    Row("ping", "ping round trip over tap", "use", "ping.ms", "ms", targets=(Target(0.7, Q35),),
         limit="native.ping.ms", limit_is=LOOPBACK),
-    Row("tcp-rr", "small TCP request and response over tap", "tap", "rr.ms", "ms", targets=(Target(0.7, Q35),),
+    Row("tcp-rr", "small TCP request and response over tap", "use", "rr.ms", "ms", targets=(Target(0.7, Q35),),
         limit="native.rr.ms", limit_is=LOOPBACK),
-    Row("user-out", "TCP out in user mode", "user-net", "out.gbit_s", "Gb/s", more_is_better=True,
+    Row("user-out", "TCP out in user mode", "use-user-net", "out.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1, Q35, at_least=True),)),
-    Row("user-in", "TCP in, in user mode", "user-net", "in.gbit_s", "Gb/s", more_is_better=True,
+    Row("user-in", "TCP in, in user mode", "use-user-net", "in.gbit_s", "Gb/s", more_is_better=True,
         targets=(Target(1, Q35, at_least=True),)),
 )
 

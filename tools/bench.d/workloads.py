@@ -5,6 +5,7 @@ The script lies on the guest's second disk, before the area that is read and wri
 "@@begin NAME" and "@@end NAME ANSWER", so that whoever watches can read counters in between.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -102,18 +103,26 @@ DISK = (Fio("randread32", "randread", 32, 4096, 6000), Fio("randwrite32", "randw
         Fio("randread1", "randread", 1, 4096, 2000), Fio("seqread", "read", 1, 1 << 20, 256),
         Fio("seqwrite", "write", 1, 1 << 20, 256))
 NETWORK = (Ping("ping", 100), RequestResponse("rr", 500), Stream("out", 128), Stream("in", 128, into=True))
-STEPS: dict[str, Step] = {step.name: step for step in DISK + NETWORK}
 
 
-def script(names: list[str], address: str, server: str) -> bytes:
+def steps(names: list[str], share: float) -> list[Step]:
+    """Those of the names, with that share of what they do."""
+    def less(step: Step) -> Step:
+        amount = "mebibytes" if isinstance(step, Stream) else "count"
+        return dataclasses.replace(step, **{amount: max(1, round(getattr(step, amount) * share))})
+
+    known = {step.name: step for step in DISK + NETWORK}
+    return [less(known[name]) for name in names]
+
+
+def script(wanted: list[Step], address: str, server: str) -> bytes:
     """For the guest's shell; as long as RUN_SCRIPT reads."""
     lines = ["mount -t tmpfs none /tmp", "mount -t tmpfs none /run"]
     if address:
         lines += ["ip link set lo up", f"ip addr add {address}/24 dev eth0", "ip link set eth0 up", "sleep 1"]
-    for name in names:
-        step = STEPS[name]
+    for step in wanted:
         command = step.step(0) if isinstance(step, Fio) else step.step(server)
-        lines += [f"echo; echo '@@begin {name};'", f"answer=$({command})", f"echo; echo \"@@end {name} $answer@@;\""]
+        lines += [f"echo; echo '@@begin {step.name};'", f"answer=$({command})", f"echo; echo \"@@end {step.name} $answer@@;\""]
     text = ("\n".join([*lines, "sleep 99999"]) + "\n").encode()
     if len(text) > 8192:
         raise ValueError("the script is longer than what the guest reads of it")
