@@ -55,7 +55,7 @@ def boot(images: Images, **more) -> dict:
 
 
 def use(images: Images, steps: tuple[workloads.Step, ...], address: str, server: str, **more) -> dict:
-    """Debian's user land with fio and iperf3, its script on the second disk. Only the steps that rows ask for are run."""
+    """Debian's user land with fio and iperf3, its script on the second disk. Only steps that rows ask for are run."""
     line = f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {workloads.RUN_SCRIPT}"
     guest = {"kernel": images.image("stock.vmlinuz"), "initrd": images.image("stock.initrd"), "cmdline": line,
              "disks": [{"path": images.image("debian.ext4")}]}
@@ -65,7 +65,9 @@ def use(images: Images, steps: tuple[workloads.Step, ...], address: str, server:
 
 TAP_GUEST, TAP_HOST = "10.77.0.2", "10.77.0.1"
 USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # libslirp's
-REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
+REPEATED = ("qemu-q35-bare", "qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
+
+NOT_QUICK = ("qemu-q35-bare", "cloud-hypervisor-bzimage", "firecracker-pci")
 
 FREES = ('init=/bin/sh -- -c "mount -t tmpfs -o size=400M none /tmp; head -c 300M /dev/zero > /tmp/f; echo @@full; '
          'sleep 1; rm /tmp/f; echo @@freed; exec sleep 99999"')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of tools/bench that runs beside the guests, in the lab: a plan (JSON) in, a line of JSON for each job out."""
+"""The part of tools/bench that runs beside the guests, in the lab: a plan (JSON) in, a line of JSON a job out."""
 
 import contextlib
 import ctypes
@@ -192,7 +192,8 @@ def native(job: dict, scratch: Path) -> dict:
     result: dict = {"troubles": {}}
     for step in workloads.steps(job["steps"], job["share"]):
         command = step.step(0).replace("/dev/vdb", file) if isinstance(step, workloads.Fio) else step.step("127.0.0.1")
-        done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False)
         try:
             result |= {f"native.{step.name}.{key}": value for key, value in step.parse(done.stdout.strip()).items()}
         except ValueError as error:

@@ -79,7 +79,8 @@ def plot(row: dict) -> str:
                      f'height="{STEP - 8}" rx="2"/>')
         parts += [f'<circle class="dot" cx="{at(sample):.1f}" cy="{y + STEP / 2}" r="2.5"/>'
                   for sample in figure["samples"]]
-        parts.append(f'<text x="{WIDTH - VALUE + 12}" y="{y + 17}">{escape(show(figure["median"], row["unit"]))}</text>')
+        value = show(figure["median"], row["unit"])
+        parts.append(f'<text x="{WIDTH - VALUE + 12}" y="{y + 17}">{escape(value)}</text>')
         if kind == "peer" and figure.get("ratio") is not None:
             parts.append(f'<text class="d" x="{WIDTH}" y="{y + 17}" text-anchor="end">'
                          f'{escape(show_number(figure["ratio"]))} ×</text>')
@@ -124,11 +125,11 @@ def render(report: dict) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>vmm beside its peers</title><style>{STYLE}</style>
 <h1>vmm beside its peers</h1>
-<p class="dim">{escape(about["date"])} · commit {escape(about["commit"])} · {escape(about["cpu"])}, {about["cpus"]} CPUs,
-Linux {escape(about["kernel"])} · {about["seconds"]} s{" · quick" if about["quick"] else ""}</p>
+<p class="dim">{escape(about["date"])} · commit {escape(about["commit"])} · {escape(about["cpu"])},
+{about["cpus"]} CPUs, Linux {escape(about["kernel"])} · {about["seconds"]} s{" · quick" if about["quick"] else ""}</p>
 <p class="dim">{programs}</p>
-<p>A bar is a median, a circle a single run. Dashed: the target; dotted: the limit. On the right of a peer's figure: ours
-as a multiple of it. Figures of one plot were measured in turn in one run; in a software machine the ratios mean
+<p>A bar is a median, a circle a single run. Dashed: the target; dotted: the limit. On the right of a peer's figure:
+ours as a multiple of it. Figures of one plot were measured in turn in one run; in a software machine the ratios mean
 something, the times do not.</p>
 {summary(report["rows"])}
 {"".join(section(row) for row in report["rows"])}

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def in_lab() -> bool:
     return "LAB" in os.environ
 
 
+def is_hardware() -> bool:
+    """Whether KVM here has a processor's help: a real one's, or the lab's, which is as good for this."""
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return bool(flags and {"vmx", "svm"} & set(flags[1].split()))
+
+
 class Vmm(Peer):
     def command(self, guest: Guest, scratch: Path) -> list[str]:
         # The lab's processor does not let KVM see XSETBV: a guest would find sizes that contradict each other.
@@ -78,7 +85,9 @@ class Vmm(Peer):
             command += ["--append", guest.append]
         for disk in guest.disks:
             command += ["--disk", disk.path + (",ro" if disk.read_only else "")]
-        net = f"tap={guest.tap}" + (",vhost" if guest.vhost else "") if guest.tap else "user" if guest.user_net else "none"
+        net = "user" if guest.user_net else "none"
+        if guest.tap:
+            net = f"tap={guest.tap}" + (",vhost" if guest.vhost else "")
         return [*command, "--net", net]
 
     def lacks(self, guest: Guest) -> str:
@@ -88,12 +97,15 @@ class Vmm(Peer):
 class Qemu(Peer):
     def command(self, guest: Guest, scratch: Path) -> list[str]:
         micro = self.variant == "microvm"
+        # "bare" spares the firmware the network card's boot ROM, which Debian's QEMU gives it unless told otherwise.
+        net = "n,romfile=" if self.variant == "q35-bare" else "n"
         bus = "device" if micro else "pci"
         machine = "microvm" if micro else "q35"
         # A KVM that emulates kernel mode refuses to set MSR_IA32_ARCH_CAPABILITIES, and QEMU ends.
+        cpu = "host" if is_hardware() else "host,-arch-capabilities"
         command = [self.path, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-accel", "kvm",
-                   "-M", machine, "-cpu", "host" if in_lab() else "host,-arch-capabilities", "-m", f"{guest.memory}M", "-smp", str(guest.cpus),
-                   "-serial", "stdio", "-kernel", guest.kernel, "-append", guest.cmdline]
+                   "-M", machine, "-cpu", cpu, "-m", f"{guest.memory}M", "-smp", str(guest.cpus), "-serial",
+                   "stdio", "-kernel", guest.kernel, "-append", guest.cmdline]
         if in_lab():
             # Its vAPIC sets the task register again, and TCG then refuses port I/O to guest processes that may do it.
             command += ["-global", "kvm-apic.vapic=off"]
@@ -108,9 +120,9 @@ class Qemu(Peer):
         if guest.tap:
             command += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no"
                                    + (",vhost=on" if guest.vhost else ""),
-                        "-device", f"virtio-net-{bus},netdev=n" + ("" if micro else ",romfile=")]
+                        "-device", f"virtio-net-{bus},netdev={net}"]
         elif guest.user_net:
-            command += ["-netdev", "user,id=n", "-device", f"virtio-net-{bus},netdev=n" + ("" if micro else ",romfile=")]
+            command += ["-netdev", "user,id=n", "-device", f"virtio-net-{bus},netdev={net}"]
         if guest.balloon:
             command += ["-device", f"virtio-balloon-{bus},free-page-reporting=on"]
         return command
@@ -188,7 +200,7 @@ class Kvmtool(Peer):
 # Name of --peer: the class, and the variants that are run of it.
 FAMILIES: dict[str, tuple[type[Peer], tuple[str, ...]]] = {
     "vmm": (Vmm, ("pci", "mmio")),
-    "qemu": (Qemu, ("q35", "microvm")),
+    "qemu": (Qemu, ("q35", "q35-bare", "microvm")),
     "firecracker": (Firecracker, ("mmio", "pci")),
     "cloud-hypervisor": (CloudHypervisor, ("elf", "bzimage")),
     "crosvm": (Crosvm, ("",)),

@@ -68,8 +68,8 @@ def disk(name: str, title: str, unit: str, target: Target | None = None) -> Row:
 
 
 DISK_ROWS = (
-    disk("randread32.iops", "4 KiB random read, queue depth 32, io_uring in the guest, file in the host's cache", "IOPS",
-         Target(1.35, Q35, at_least=True)),
+    disk("randread32.iops", "4 KiB random read, queue depth 32, io_uring in the guest, file in the host's cache",
+         "IOPS", Target(1.35, Q35, at_least=True)),
     Row("disk-randread32-calls", "system calls of the VMM per such read", "use", "randread32.syscalls", "",
         targets=(Target(3),)),
     Row("disk-randread32-exits", "exits per such read", "use", "randread32.exits", "", targets=(Target(2.5),)),

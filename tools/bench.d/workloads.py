@@ -122,7 +122,8 @@ def script(wanted: list[Step], address: str, server: str) -> bytes:
         lines += ["ip link set lo up", f"ip addr add {address}/24 dev eth0", "ip link set eth0 up", "sleep 1"]
     for step in wanted:
         command = step.step(0) if isinstance(step, Fio) else step.step(server)
-        lines += [f"echo; echo '@@begin {step.name};'", f"answer=$({command})", f"echo; echo \"@@end {step.name} $answer@@;\""]
+        lines += [f"echo; echo '@@begin {step.name};'", f"answer=$({command})",
+                  f"echo; echo \"@@end {step.name} $answer@@;\""]
     text = ("\n".join([*lines, "sleep 99999"]) + "\n").encode()
     if len(text) > 8192:
         raise ValueError("the script is longer than what the guest reads of it")
