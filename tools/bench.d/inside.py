@@ -47,17 +47,24 @@ class Running:
                 os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
                 os.dup2(theirs, 1)
                 os.dup2(self.errors.fileno(), 2)
-                os.read(go_read, 1)
-                os.execve(command[0], command, os.environ | (environment or {}))
+                os.close(go_write)
+                if os.read(go_read, 1):
+                    os.execve(command[0], command, os.environ | (environment or {}))
             finally:
                 os._exit(127)
         os.close(theirs)
-        self.counts = {name: instruments.TracepointCount(name, self.pid)
-                       for name in ("kvm/kvm_userspace_exit", "raw_syscalls/sys_enter")} if count else {}
-        self.started = time.monotonic_ns()
-        os.write(go_write, b"g")
-        for fd in (go_read, go_write):
-            os.close(fd)
+        os.close(go_read)
+        self.counts: dict[str, instruments.TracepointCount] = {}
+        try:
+            for name in ("kvm/kvm_userspace_exit", "raw_syscalls/sys_enter") if count else ():
+                self.counts[name] = instruments.TracepointCount(name, self.pid)
+            self.started = time.monotonic_ns()
+            os.write(go_write, b"g")
+        except OSError:
+            self.end()
+            raise
+        finally:
+            os.close(go_write)
 
     def wait_for(self, text: bytes, seconds: float) -> int:
         """Until the console says it; returns that moment."""
