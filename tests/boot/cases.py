@@ -109,7 +109,7 @@ def boot_small_kernel(bench: Bench) -> None:
     disk = bench.copy("tiny.ext4")
     with Guest(bench.vmm, ["--kernel", str(kernel), "--disk", str(disk)], limit=bench.limit) as guest:
         guest.expect(PROMPT)
-        require("/dev/vda / ext4 rw" in guest.run("cat /proc/mounts"), "the root is not the disk")
+        require("/dev/root / ext4 rw" in guest.run("cat /proc/mounts"), "the root is not the disk")
         guest.run("ip route | grep -q default")
         guest.send("poweroff\n")
         guest.ended(0)
