@@ -35,7 +35,8 @@ std::vector<Statistic> read_statistics(const Fd& stats) {
     if (type > KVM_STATS_TYPE_PEAK) continue;
     if (!read_at(stats, header.data_offset + description.offset, &value, sizeof value)) break;
     const char* name = raw.data() + offsetof(kvm_stats_desc, name);
-    all.push_back({std::string{name, ::strnlen(name, header.name_size)}, value});
+    all.push_back(
+        {std::string{name, ::strnlen(name, header.name_size)}, value, type == KVM_STATS_TYPE_CUMULATIVE});
   }
   return all;
 }

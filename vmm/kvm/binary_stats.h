@@ -13,7 +13,8 @@ namespace vmm::kvm {
 
 struct Statistic {
   std::string name;
-  uint64_t value = 0;  // the first value: histograms are left out
+  uint64_t value = 0;      // the first value: histograms are left out
+  bool cumulative = true;  // a count since creation; else what is so now, or was at the peak
 };
 
 // Empty where `stats` is closed or says something that cannot be understood.

@@ -275,14 +275,19 @@ void Machine::report(Receipt& receipt) const {
   for (const auto& reason : receipt.exits) exits[reason.reason] = reason.count;
   std::map<std::string, uint64_t> counters;
   for (const auto& counter : receipt.kvm) counters[counter.name] = counter.value;
+  const auto add_statistics = [&counters](const Fd& stats) {
+    for (const auto& statistic : kvm::read_statistics(stats)) {
+      auto& known = counters[statistic.name];
+      known = statistic.cumulative ? known + statistic.value : std::max(known, statistic.value);
+    }
+  };
+  add_statistics(parts.vm->stats_fd());
   for (const auto& vcpu : parts.vcpus) {
     const auto counts = vcpu->exit_counts();
     for (size_t kind = 0; kind < counts.size(); ++kind) {
       if (counts[kind] != 0) exits[std::string{kvm::exit_name(kind)}] += counts[kind];
     }
-    for (auto& statistic : kvm::read_statistics(vcpu->vcpu().stats_fd())) {
-      counters[statistic.name] += statistic.value;
-    }
+    add_statistics(vcpu->vcpu().stats_fd());
     receipt.cpu_guest += vcpu->cpu_time();
   }
   receipt.exits.clear();

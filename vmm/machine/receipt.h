@@ -69,7 +69,7 @@ struct Receipt {
   uint64_t memory_size = 0;     // bytes of guest RAM
   uint64_t memory_touched = 0;  // of it, bytes that the host gave pages for
   uint64_t memory_vmm = 0;      // private bytes of this process beside guest RAM
-  std::vector<Counter> kvm;     // KVM's own, all vCPUs together; empty where the host has none
+  std::vector<Counter> kvm;     // KVM's own, of the VM and all vCPUs together; empty where the host has none
 };
 
 // Bytes of this process's memory that are its own: Pss of all mappings, in bytes; 0 if the host does not
