@@ -82,6 +82,12 @@ class GuestTime:
         return parse_guest_time((self.folder / "trace").read_text())
 
 
+def idle_seconds() -> float:
+    """How long this machine's CPUs have had nothing to do, together. (proc_stat(5): idle and iowait, in ticks.)"""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+
 def family(pid: int) -> list[int]:
     """The process and all that it started."""
     found = [pid]
