@@ -65,9 +65,9 @@ def use(images: Images, steps: tuple[workloads.Step, ...], address: str, server:
 
 TAP_GUEST, TAP_HOST = "10.77.0.2", "10.77.0.1"
 USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # libslirp's
-REPEATED = ("qemu-q35-bare", "qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
+REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
 
-NOT_QUICK = ("qemu-q35-bare", "cloud-hypervisor-bzimage", "firecracker-pci")
+NOT_QUICK = ("cloud-hypervisor-bzimage", "firecracker-pci")
 
 FREES = ('init=/bin/sh -- -c "mount -t tmpfs -o size=400M none /tmp; head -c 300M /dev/zero > /tmp/f; echo @@full; '
          'sleep 1; rm /tmp/f; echo @@freed; exec sleep 99999"')
