@@ -8,9 +8,16 @@
 #include <cstring>
 
 #include "firmware/boot_layout.h"
+#include "firmware/companions.h"
 #include "firmware/decompress.h"
 #include "firmware/elf_loader.h"
+#include "firmware/kaslr.h"
+#include "firmware/kernel_cache.h"
+#include "firmware/kernel_image.h"
+#include "firmware/relocations.h"
 #include "firmware/wire.h"
+#include "vmm/core/guest_pages.h"
+#include "vmm/core/log.h"
 
 namespace vmm::firmware {
 namespace {
@@ -80,9 +87,52 @@ Result<std::optional<Codec>> payload_codec(const InputFile& file, const Parts& p
   return codec && can_decompress(*codec) ? codec : std::nullopt;
 }
 
+// What is asked of the vmlinux before it is placed.
+struct Subject {
+  const InputFile& file;
+  const setup_header& header;
+  const GuestMemory& memory;
+  const LoadOptions& options;
+};
+
+struct Place {
+  Gpa base;
+  std::optional<uint64_t> slide;  // of its virtual addresses; none: it is not moved
+};
+
+uint64_t room_of(const Subject& subject, uint64_t size) {
+  return std::max<uint64_t>(size, subject.header.init_size);
+}
+
+// Where a kernel of `size` bytes goes that is linked to run at `linked`.
+Result<Place> choose_place(const Subject& subject, Gpa linked, uint64_t size, bool relocations) {
+  const auto& [file, header, memory, options] = subject;
+  const uint64_t room = room_of(subject, size);
+  const auto wish = read_kaslr_wish(options.command_line);
+  constexpr uint32_t kLeastAlignment = 2U << 20;  // MIN_KERNEL_ALIGN: startup_64 goes no further with less
+  const bool can_move = relocations && header.relocatable_kernel != 0 &&
+                        header.kernel_alignment >= kLeastAlignment &&
+                        std::has_single_bit(header.kernel_alignment);
+  Place place{.base = linked, .slide = {}};
+  if (options.kaslr && wish.any && can_move) {
+    VMM_TRY(check_ram(options.memory_map, linked, room, file.path()));
+    KaslrRequest request{.linked = linked, .room = room, .alignment = header.kernel_alignment, .ceiling = {}};
+    VMM_TRY_ASSIGN(request.ceiling,
+                   initrd_floor(options, Gpa{linked.raw + room}, Gpa{uint64_t{header.initrd_addr_max} + 1}));
+    if (wish.physical) {
+      place.base = choose_base(options.memory_map, request, (*options.kaslr)[0]).value_or(linked);
+    }
+    place.slide = choose_slide(request, (*options.kaslr)[1]);
+  } else if (options.kaslr && wish.any) {
+    log(LogLevel::info, "{}: a kernel without relocations, it runs where it is linked", file.path());
+  }
+  return place;
+}
+
 // The vmlinux inside, straight to where it runs.
-Result<void> unpack(const InputFile& file, const Parts& parts, Codec codec, const GuestMemory& memory,
-                    std::span<const MemoryRange> map, LinuxKernel& kernel, LoadPhase& phase) {
+Result<KernelImage> unpack(const Subject& subject, const Parts& parts, Codec codec, Place& place,
+                           LoadPhase& phase) {
+  const auto& [file, header, memory, options] = subject;
   // The build appends the unpacked size to every format but gzip, which ends with it anyway.
   uint32_t unpacked = 0;
   VMM_TRY(file.read(parts.payload + parts.payload_size - sizeof(unpacked),
@@ -92,22 +142,107 @@ Result<void> unpack(const InputFile& file, const Parts& parts, Codec codec, cons
     return fail("{}: too little memory: its vmlinux alone has {} MiB, the machine {}; use a larger --memory",
                 file.path(), mib_up(unpacked), memory.size() >> 20);
   }
+  KernelImage kernel;
   ByteSource source{file, parts.payload, stream};
-  ElfSink sink{memory, map, file.path(), unpacked};
+  ElfSink sink{memory, options.memory_map, file.path(), unpacked,
+               [&](const ElfImage& image, uint64_t tail) -> Result<Gpa> {
+                 if (!image.is64 || image.machine != EM_X86_64) {
+                   return fail("{}: a bzImage with 64-bit entry whose vmlinux is not an ELF64 for x86-64",
+                               file.path());
+                 }
+                 VMM_TRY_ASSIGN(const uint64_t entry, image.physical_entry(file.path()));
+                 kernel.linked = image.lowest();
+                 kernel.size = image.end() - kernel.linked.raw;
+                 kernel.entry = entry - kernel.linked.raw;
+                 VMM_TRY_ASSIGN(place, choose_place(subject, kernel.linked, kernel.size, tail != 0));
+                 return place.base;
+               }};
   VMM_TRY(decompress(codec, source, sink));
   VMM_TRY(sink.finish());
-  const ElfImage& image = sink.image();
-  if (!image.is64 || image.machine != EM_X86_64) {
-    return fail("{}: a bzImage with 64-bit entry whose vmlinux is not an ELF64 for x86-64", file.path());
-  }
-  VMM_TRY_ASSIGN(kernel.entry, image.physical_entry(file.path()));
-  const Gpa base = image.lowest();
-  const uint64_t room = std::max<uint64_t>(image.end() - base.raw, kernel.params.hdr.init_size);
-  VMM_TRY(check_ram(map, base, room, file.path()));
-  kernel.end = base.raw + room;
+  const auto& segments = sink.image().segments;
+  kernel.virtual_base = std::ranges::min_element(segments, {}, &ElfImage::Segment::base)->virtual_base;
+  kernel.relocations = sink.take_tail();
   phase.bytes_read = parts.payload_size;
   phase.bytes_loaded = sink.bytes();
-  return {};
+  if (kernel.linked.raw % kPageSize == 0) kernel.pages = keep_filled_pages(sink.image(), memory);
+  return kernel;
+}
+
+// The same from the cache: its pages are mapped, or read where they cannot be. False if they cannot be had.
+bool load_cached(const Subject& subject, const KernelCache::Entry& entry, const KernelImage& image, Gpa base,
+                 LoadPhase& phase) {
+  uint64_t from = entry.pages_at;
+  for (const auto& run : image.pages) {
+    const Gpa to{base.raw + run.offset};
+    const auto pages = subject.memory.slice(to, run.size);
+    if (!pages) return false;  // the first one already: choose_place has seen to the others
+    if (!map_file_pages(*pages, entry.file.get(), from)) {
+      if (!entry.read(from, *pages)) return false;
+      phase.bytes_read += run.size;
+    }
+    phase.bytes_loaded += run.size;
+    from += run.size;
+  }
+  return true;
+}
+
+// Leaves nothing of what load_cached has put there.
+void clear(const Subject& subject, const KernelImage& image, Gpa base) {
+  for (const auto& run : image.pages) {
+    if (const auto pages = subject.memory.slice(Gpa{base.raw + run.offset}, run.size)) pages->zero();
+  }
+}
+
+Result<void> relocate(const Subject& subject, const KernelImage& image, Place& place) {
+  if (!place.slide) return {};
+  const auto relocations = Relocations::parse(image.relocations);
+  if (!relocations) {
+    log(LogLevel::warning,
+        "{}: what follows its vmlinux is no relocation table, its addresses are the usual ones",
+        subject.file.path());
+    place.slide.reset();
+    return {};
+  }
+  const auto bytes = subject.memory.slice(place.base, image.size);
+  if (!bytes)
+    return fail("{}: its place at {:#x} is not in guest memory", subject.file.path(), place.base.raw);
+  return *place.slide == 0
+             ? Result<void>{}
+             : relocations->apply(*bytes, image.virtual_base, *place.slide, subject.file.path());
+}
+
+// Loads the vmlinux inside, from the cache or by unpacking it. Says which.
+Result<std::string_view> load_vmlinux(const Subject& subject, const Parts& parts, Codec codec,
+                                      LinuxKernel& kernel, LoadedKernel& loaded, LoadPhase& phase) {
+  const auto& [file, header, memory, options] = subject;
+  std::optional<KernelCache::Entry> entry;
+  if (options.cache != nullptr) entry = options.cache->find(file, parts.payload, parts.payload_size);
+  Place place;
+  KernelImage image;
+  if (entry) {
+    image = std::move(entry->image);
+    VMM_TRY_ASSIGN(place, choose_place(subject, image.linked, image.size, !image.relocations.empty()));
+    VMM_TRY(check_ram(options.memory_map, place.base, room_of(subject, image.size), file.path()));
+    if (!load_cached(subject, *entry, image, place.base, phase) || !relocate(subject, image, place)) {
+      log(LogLevel::warning, "{}: its entry in the kernel cache is damaged, it is unpacked again",
+          file.path());
+      clear(subject, image, place.base);
+      entry.reset();
+    }
+  }
+  if (!entry) {
+    VMM_TRY_ASSIGN(image, unpack(subject, parts, codec, place, phase));
+    VMM_TRY(check_ram(options.memory_map, place.base, room_of(subject, image.size), file.path()));
+    if (options.cache != nullptr && !image.pages.empty())
+      options.cache->store(file, image, memory, place.base);
+    VMM_TRY(relocate(subject, image, place));
+  }
+  kernel.entry = place.base.raw + image.entry;
+  kernel.end = place.base.raw + room_of(subject, image.size);
+  kernel.kaslr = place.slide.has_value();
+  loaded.slide = {.virtual_bytes = place.slide.value_or(0),
+                  .physical_bytes = place.base.raw - image.linked.raw};
+  return std::string_view{entry ? "from the cache" : "unpacked here"};
 }
 
 // The image as it is; its own code unpacks it.
@@ -145,8 +280,8 @@ bool is_bzimage(std::span<const std::byte> head) {
   return peek<uint16_t>(head, 0x1fe) == kBootFlag && peek<uint32_t>(head, 0x202) == kHdrS;
 }
 
-Result<LinuxKernel> load_bzimage(const InputFile& file, const GuestMemory& memory,
-                                 std::span<const MemoryRange> map, LoadedKernel& loaded) {
+Result<LinuxKernel> load_bzimage(const InputFile& file, const GuestMemory& memory, const LoadOptions& options,
+                                 LoadedKernel& loaded) {
   const auto start = std::chrono::steady_clock::now();
   LoadPhase phase{.name = "kernel"};
   LinuxKernel kernel;
@@ -160,10 +295,12 @@ Result<LinuxKernel> load_bzimage(const InputFile& file, const GuestMemory& memor
     VMM_TRY_ASSIGN(codec, payload_codec(file, parts));
   }
   if (codec) {
-    VMM_TRY(unpack(file, parts, *codec, memory, map, kernel, phase));
-    loaded.description = fmt::format("bzImage, {} payload unpacked here, 64-bit entry", to_string(*codec));
+    VMM_TRY_ASSIGN(const auto origin,
+                   load_vmlinux({file, header, memory, options}, parts, *codec, kernel, loaded, phase));
+    loaded.description = fmt::format("bzImage, {} payload {}, 64-bit entry{}", to_string(*codec), origin,
+                                     kernel.kaslr ? ", KASLR" : "");
   } else {
-    VMM_TRY(load_whole(file, parts, memory, map, kernel, phase));
+    VMM_TRY(load_whole(file, parts, memory, options.memory_map, kernel, phase));
     loaded.description = fmt::format("bzImage that unpacks itself, {}-bit entry", has_64bit_entry ? 64 : 32);
   }
   phase.duration = std::chrono::steady_clock::now() - start;

@@ -6,8 +6,12 @@
 // compression, a kernel that hides it) or is not 64-bit, the protected-mode code is loaded whole and unpacks
 // itself.
 //
-// Boot protocol 2.12 (Linux 3.8) or later. Ignored: the signature that may follow the image, the relocations
-// that follow the vmlinux (they serve to move it, which is not done), the CRC at the end.
+// A kernel that is unpacked here would lose the random addresses that it gives itself when it unpacks itself:
+// so it is moved by the relocations that follow the vmlinux (kaslr.h, relocations.h). What was unpacked is
+// kept for the next start (kernel_cache.h).
+//
+// Boot protocol 2.12 (Linux 3.8) or later. Ignored: the signature that may follow the image, the CRC at the
+// end.
 #pragma once
 
 #include "firmware/linux_boot.h"
@@ -16,8 +20,8 @@ namespace vmm::firmware {
 
 [[nodiscard]] bool is_bzimage(std::span<const std::byte> head);
 
-// Loads it, and describes it in loaded.description and loaded.phases.
-Result<LinuxKernel> load_bzimage(const InputFile& file, const GuestMemory& memory,
-                                 std::span<const MemoryRange> map, LoadedKernel& loaded);
+// Loads it, and describes it in loaded.description, loaded.slide and loaded.phases.
+Result<LinuxKernel> load_bzimage(const InputFile& file, const GuestMemory& memory, const LoadOptions& options,
+                                 LoadedKernel& loaded);
 
 }  // namespace vmm::firmware

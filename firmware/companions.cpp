@@ -24,25 +24,37 @@ Result<void> write_command_line(const GuestMemory& memory, const std::string& te
   return {};
 }
 
+namespace {
+
+Result<Gpa> place_initrd(const InputFile& file, std::span<const MemoryRange> map, Gpa lowest, Gpa end) {
+  if (const auto base = highest_fit(map, file.size(), lowest, end)) return *base;
+  return fail(
+      "initrd {}: its {} MiB do not fit into RAM between {:#x}, where the kernel ends, and {:#x}: use a "
+      "larger "
+      "--memory or a smaller initrd",
+      file.path(), mib_up(file.size()), lowest.raw, end.raw);
+}
+
+}  // namespace
+
+Result<Gpa> initrd_floor(const LoadOptions& options, Gpa lowest, Gpa end) {
+  if (options.initrd.empty()) return end;
+  VMM_TRY_ASSIGN(const InputFile file, InputFile::open(options.initrd, "initrd"));
+  return place_initrd(file, options.memory_map, lowest, end);
+}
+
 Result<std::optional<Initrd>> load_initrd(const GuestMemory& memory, const LoadOptions& options, Gpa lowest,
                                           Gpa end, LoadedKernel& loaded) {
   if (options.initrd.empty()) return std::nullopt;
   const auto start = std::chrono::steady_clock::now();
   VMM_TRY_ASSIGN(const InputFile file, InputFile::open(options.initrd, "initrd"));
   const uint64_t size = file.size();
-  const auto base = highest_fit(options.memory_map, size, lowest, end);
-  if (!base) {
-    return fail(
-        "initrd {}: its {} MiB do not fit into RAM between {:#x}, where the kernel ends, and {:#x}: use a "
-        "larger "
-        "--memory or a smaller initrd",
-        file.path(), mib_up(size), lowest.raw, end.raw);
-  }
-  const auto to = memory.slice(*base, size);
-  if (!to) return fail("initrd {}: its place at {:#x} is not in guest memory", file.path(), base->raw);
+  VMM_TRY_ASSIGN(const Gpa base, place_initrd(file, options.memory_map, lowest, end));
+  const auto to = memory.slice(base, size);
+  if (!to) return fail("initrd {}: its place at {:#x} is not in guest memory", file.path(), base.raw);
   VMM_TRY(file.read(0, *to));
   loaded.phases.push_back({"initrd", std::chrono::steady_clock::now() - start, size, size});
-  return Initrd{*base, size};
+  return Initrd{base, size};
 }
 
 }  // namespace vmm::firmware

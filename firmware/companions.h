@@ -23,6 +23,9 @@ struct Initrd {
   uint64_t size = 0;
 };
 
+// Where load_initrd will put it, and the kernel must end; `end` if there is no initrd.
+Result<Gpa> initrd_floor(const LoadOptions& options, Gpa lowest, Gpa end);
+
 // Reads options.initrd, if there is one, to the highest pages of RAM that lie in [lowest, end), and appends
 // the phase to `loaded`.
 Result<std::optional<Initrd>> load_initrd(const GuestMemory& memory, const LoadOptions& options, Gpa lowest,

@@ -24,6 +24,14 @@ Result<ElfImage> parse(std::span<const std::byte> head, std::string_view name) {
   image.is64 = sizeof(Header) == sizeof(Elf64_Ehdr);
   image.machine = header->e_machine;
   image.entry = header->e_entry;
+  // Either table may be large, or absent; a sum that wraps is larger than any file.
+  const auto take_in = [&image](uint64_t offset, uint64_t size) {
+    const auto end = Gpa{offset}.plus(size);
+    image.file_end = std::max(image.file_end, end ? end->raw : UINT64_MAX);
+  };
+  take_in(0, sizeof(Header));
+  take_in(header->e_phoff, uint64_t{header->e_phnum} * header->e_phentsize);
+  take_in(header->e_shoff, uint64_t{header->e_shnum} * header->e_shentsize);
   if (header->e_type != ET_EXEC && header->e_type != ET_DYN) {
     return fail("{}: an ELF file of type {}, not an executable one", name, header->e_type);
   }
@@ -52,6 +60,7 @@ Result<ElfImage> parse(std::span<const std::byte> head, std::string_view name) {
       return fail("{}: an ELF file whose segment {} wraps around the end of the file's address range", name,
                   i);
     }
+    take_in(offset, file_size);
     if (segment->p_type == PT_NOTE && file_size > 0) image.notes.push_back({offset, file_size});
     if (segment->p_type != PT_LOAD || memory_size == 0) continue;
     if (file_size > memory_size) {

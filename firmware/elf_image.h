@@ -32,6 +32,7 @@ struct ElfImage {
   bool is64 = false;
   uint16_t machine = 0;
   uint64_t entry = 0;
+  uint64_t file_end = 0;  // the first byte after headers, tables and segments: what follows is not ELF's
   std::vector<Segment> segments;  // by file_offset; at least one
   std::vector<Note> notes;
 

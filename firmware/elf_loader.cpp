@@ -6,6 +6,8 @@
 #include <chrono>
 
 #include "firmware/boot_layout.h"
+#include "firmware/kernel_image.h"
+#include "firmware/relocations.h"
 
 namespace vmm::firmware {
 
@@ -50,17 +52,26 @@ Result<ElfImage> load_elf_kernel(const InputFile& file, const GuestMemory& memor
   VMM_TRY_ASSIGN(ElfImage image, parse_elf(head, file.path()));
   VMM_TRY(check_placement(image, map, file.path()));
   VMM_TRY_ASSIGN(const uint64_t bytes, load_segments(file, image, memory));
+  if (image.lowest().raw % kPageSize == 0) keep_filled_pages(image, memory);
   loaded.phases.push_back({"kernel", std::chrono::steady_clock::now() - start, bytes, bytes});
   return image;
 }
 
 ElfSink::ElfSink(const GuestMemory& memory, std::span<const MemoryRange> map, std::string_view name,
-                 uint64_t limit)
-    : memory_(memory), map_(map), name_(name), limit_(limit), buffer_(kElfHead) {}
+                 uint64_t limit, Place place)
+    : memory_(memory), map_(map), name_(name), limit_(limit), place_(std::move(place)), buffer_(kElfHead) {}
 
 std::span<std::byte> ElfSink::room() {
   if (!placed_) return std::span{buffer_}.subspan(static_cast<size_t>(position_));
-  if (segment_ == image_.segments.size()) return buffer_;
+  if (segment_ == image_.segments.size()) {
+    if (position_ < image_.file_end) {
+      const uint64_t gap = image_.file_end - position_;
+      return std::span{buffer_}.first(static_cast<size_t>(std::min<uint64_t>(gap, buffer_.size())));
+    }
+    const uint64_t done = position_ - image_.file_end;
+    const auto tail = std::as_writable_bytes(std::span{tail_});
+    return done < tail.size() ? tail.subspan(static_cast<size_t>(done)) : std::span{buffer_};
+  }
   const auto& segment = image_.segments[segment_];
   if (position_ < segment.file_offset) {
     const uint64_t gap = segment.file_offset - position_;
@@ -90,7 +101,17 @@ Result<void> ElfSink::filled(size_t count) {
 Result<void> ElfSink::place_head() {
   const auto head = std::span<const std::byte>{buffer_}.first(static_cast<size_t>(position_));
   VMM_TRY_ASSIGN(image_, parse_elf(head, name_));
+  const uint64_t tail = limit_ > image_.file_end ? limit_ - image_.file_end : 0;
+  VMM_TRY_ASSIGN(const Gpa place, place_(image_, tail));
+  const uint64_t distance = place.raw - image_.lowest().raw;  // wraps where it goes down
+  for (auto& segment : image_.segments) segment.base.raw += distance;
   VMM_TRY(check_placement(image_, map_, name_));
+  if (tail % sizeof(uint32_t) == 0 && tail <= kMostRelocationBytes) tail_.resize(tail / sizeof(uint32_t));
+  if (image_.file_end < head.size()) {
+    const auto to = std::as_writable_bytes(std::span{tail_});
+    const auto part = head.subspan(static_cast<size_t>(image_.file_end));
+    std::ranges::copy(part.first(std::min(part.size(), to.size())), to.begin());
+  }
   uint64_t previous_end = 0;
   for (const auto& segment : image_.segments) {
     if (segment.file_size == 0) continue;
@@ -115,6 +136,7 @@ Result<void> ElfSink::finish() {
   if (segment_ < image_.segments.size()) {
     return fail("{}: its payload unpacks to {} bytes and ends within a segment", name_, position_);
   }
+  if (position_ != limit_) tail_.clear();  // not all of it came
   return {};
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -31,8 +32,13 @@ Result<ElfImage> load_elf_kernel(const InputFile& file, const GuestMemory& memor
 // The same for an ELF image that arrives in order: a decompressor's output goes straight to its place.
 class ElfSink final : public ByteSink {
  public:
-  // `limit`: the most bytes the image may have. All references must outlive the sink.
-  ElfSink(const GuestMemory& memory, std::span<const MemoryRange> map, std::string_view name, uint64_t limit);
+  // Where the lowest segment goes; all others keep their distance to it. It is asked once, when the headers
+  // are there, and told how many bytes follow the ELF image.
+  using Place = std::function<Result<Gpa>(const ElfImage&, uint64_t tail)>;
+
+  // `limit`: the most bytes that may come. All references must outlive the sink.
+  ElfSink(const GuestMemory& memory, std::span<const MemoryRange> map, std::string_view name, uint64_t limit,
+          Place place);
 
   std::span<std::byte> room() override;
   Result<void> filled(size_t count) override;
@@ -40,8 +46,11 @@ class ElfSink final : public ByteSink {
   // After the last byte: whether every segment is complete.
   Result<void> finish();
 
-  [[nodiscard]] const ElfImage& image() const { return image_; }  // valid after finish()
+  // Valid after finish(). Addresses are those of the place, but for `entry`.
+  [[nodiscard]] const ElfImage& image() const { return image_; }
   [[nodiscard]] uint64_t bytes() const { return position_; }
+  // What came after the ELF image, if it is words, and no more than kMostRelocationBytes.
+  [[nodiscard]] std::vector<uint32_t> take_tail() { return std::move(tail_); }
 
  private:
   Result<void> place_head();
@@ -50,9 +59,11 @@ class ElfSink final : public ByteSink {
   std::span<const MemoryRange> map_;
   std::string_view name_;
   uint64_t limit_;
+  Place place_;
   std::vector<std::byte> buffer_;  // the head; then, what belongs nowhere
   ElfImage image_;
   bool placed_ = false;
+  std::vector<uint32_t> tail_;
   size_t segment_ = 0;  // the first that is not complete
   uint64_t position_ = 0;
 };

@@ -18,12 +18,21 @@ Result<InputFile> InputFile::open(const std::string& path, std::string_view what
   if (S_ISDIR(status.st_mode)) return fail("open {} {}: a directory, not a file", what, path);
   if (!S_ISREG(status.st_mode)) return fail("open {} {}: not a regular file", what, path);
   if (status.st_size <= 0) return fail("open {} {}: the file is empty", what, path);
-  return InputFile{path, std::move(fd), static_cast<uint64_t>(status.st_size)};
+  const auto nanoseconds = [](const timespec& time) {
+    return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + static_cast<int64_t>(time.tv_nsec);
+  };
+  return InputFile{path,
+                   std::move(fd),
+                   {.device = status.st_dev,
+                    .inode = status.st_ino,
+                    .size = static_cast<uint64_t>(status.st_size),
+                    .modified = nanoseconds(status.st_mtim),
+                    .changed = nanoseconds(status.st_ctim)}};
 }
 
 Result<void> InputFile::read(uint64_t offset, std::byte* to, uint64_t length) const {
-  if (offset > size_ || length > size_ - offset) {
-    return fail("read {}: ends at byte {}, {} more are needed at byte {}", path_, size_, length, offset);
+  if (offset > size() || length > size() - offset) {
+    return fail("read {}: ends at byte {}, {} more are needed at byte {}", path_, size(), length, offset);
   }
   while (length > 0) {
     const ssize_t got = ::pread(fd_.get(), to, length, static_cast<off_t>(offset));

@@ -70,9 +70,10 @@ Result<void> start_linux(LinuxKernel& kernel, const std::string& name, const Gue
 
   params.hdr.type_of_loader = kUnassignedLoader;
   params.hdr.vid_mode = kNormalVideo;
-  // The heap is real-mode code's, which does not run; KASLR_FLAG would say that the kernel's address was
-  // chosen.
+  // The heap is real-mode code's, which does not run. KASLR_FLAG is what kaslr_enabled() asks, and by it the
+  // kernel chooses the places of its memory map, its modules and its stacks.
   params.hdr.loadflags &= static_cast<uint8_t>(~(CAN_USE_HEAP | KASLR_FLAG));
+  if (kernel.kaslr) params.hdr.loadflags |= KASLR_FLAG;
   params.hdr.cmd_line_ptr = static_cast<uint32_t>(kCommandLine.raw);
   if (initrd) {
     params.hdr.ramdisk_image = static_cast<uint32_t>(initrd->base.raw);

@@ -4,7 +4,7 @@
 // and the entry in 64-bit or 32-bit mode. Whoever loads a Linux kernel fills a LinuxKernel; from there all
 // are alike.
 //
-// Missing: EFI, VESA and text-mode screens, E820 maps of more than 128 ranges, initrds above 4 GiB, KASLR.
+// Missing: EFI, VESA and text-mode screens, E820 maps of more than 128 ranges, initrds above 4 GiB.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ struct LinuxKernel {
   boot_params params{};  // all zero but `hdr`, which is the kernel's own where it has one
   BootState::Mode mode = BootState::Mode::long64;
   uint64_t entry = 0;
-  uint64_t end = 0;  // the first byte after what the kernel needs to start
+  uint64_t end = 0;    // the first byte after what the kernel needs to start
+  bool kaslr = false;  // it was moved, and is to choose its other addresses at random, too
 };
 
 // A setup header for a kernel that comes without one, a bare vmlinux that takes [base, end).

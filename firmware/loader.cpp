@@ -9,6 +9,7 @@
 #include "firmware/elf_loader.h"
 #include "firmware/multiboot.h"
 #include "firmware/pvh.h"
+#include "vmm/core/log.h"
 
 namespace vmm::firmware {
 namespace {
@@ -25,12 +26,14 @@ Result<void> load_linux_elf(const InputFile& file, const GuestMemory& memory, co
   kernel.end = image.end();
   kernel.params.hdr = default_setup_header(image.lowest(), image.end());
   loaded.description = "ELF64, 64-bit entry";
+  if (options.kaslr)
+    log(LogLevel::info, "{}: an ELF file has no relocations, it runs where it is linked", file.path());
   return start_linux(kernel, file.path(), memory, options, loaded);
 }
 
 Result<void> load_bzimage_kernel(const InputFile& file, const GuestMemory& memory, const LoadOptions& options,
                                  LoadedKernel& loaded) {
-  VMM_TRY_ASSIGN(LinuxKernel kernel, load_bzimage(file, memory, options.memory_map, loaded));
+  VMM_TRY_ASSIGN(LinuxKernel kernel, load_bzimage(file, memory, options, loaded));
   return start_linux(kernel, file.path(), memory, options, loaded);
 }
 

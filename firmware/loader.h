@@ -17,8 +17,11 @@
 #include <string_view>
 #include <vector>
 
+#include "firmware/kaslr.h"
+#include "firmware/kernel_cache.h"
 #include "firmware/kernel_file.h"
 #include "firmware/memory_map.h"
+#include "firmware/symbols.h"
 #include "vmm/core/boot_state.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
@@ -32,7 +35,9 @@ struct LoadOptions {
   std::optional<Gpa> rsdp = {};              // ACPI's root pointer, where the protocol can say it
   std::optional<Gpa> flat_address = {};      // run any file as a flat binary there, in real mode
   std::vector<std::byte> random_seed =
-      {};  // for the guest's generator before it has any entropy; empty: none
+      {};                                 // for the guest's generator before it has any entropy; empty: none
+  std::optional<KaslrRandom> kaslr = {};  // moves a Linux kernel that can be moved; none: none is moved
+  KernelCache* cache = nullptr;           // of unpacked kernels; may be none
 };
 
 // One step of loading, for the receipt.
@@ -45,6 +50,7 @@ struct LoadPhase {
 
 struct LoadedKernel {
   BootState boot;
+  KernelSlide slide;
   std::string description;  // "bzImage, xz payload, 64-bit entry"
   std::vector<LoadPhase> phases;
 };

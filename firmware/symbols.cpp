@@ -150,9 +150,10 @@ std::optional<std::string> SymbolTable::find(uint64_t address) const {
   return offset == 0 ? std::string{text} : fmt::format("{}+{:#x}", text, offset);
 }
 
-std::optional<std::string> SymbolTable::name(uint64_t address) const {
-  auto found = find(address);
-  if (!found && address < (1ULL << 30)) found = find(address + kLinuxBase);
+std::optional<std::string> SymbolTable::name(uint64_t address, const KernelSlide& slide) const {
+  auto found = find(address - slide.virtual_bytes);
+  const uint64_t physical = address - slide.physical_bytes;
+  if (!found && address < (1ULL << 32) && physical < (1ULL << 30)) found = find(physical + kLinuxBase);
   return found;
 }
 

@@ -115,6 +115,34 @@ def boot_small_kernel(bench: Bench) -> None:
         guest.ended(0)
 
 
+@case
+def kernel_addresses(bench: Bench) -> None:
+    """Unpacked or from the cache, each boot has random addresses, virtual and physical; with --no-kaslr the usual ones."""
+    stats = bench.scratch / "stats.json"
+
+    def addresses(*arguments: str) -> tuple[str, str]:
+        with bench.tiny("--net", "none", "--kernel-cache", str(bench.scratch / "cache"), "--stats", str(stats),
+                        *arguments) as guest:
+            guest.expect(PROMPT)
+            text = guest.run("grep -m 1 ' T _text$' /proc/kallsyms").split()[0]
+            code = guest.run("grep 'Kernel code' /proc/iomem").split("-")[0].strip()
+            guest.send("poweroff\n")
+            guest.ended(0)
+        return text, code
+
+    linked = ("ffffffff81000000", "01000000")
+    require(addresses("--no-kaslr") == linked, "with --no-kaslr the kernel is not where it is linked")
+    require("unpacked here" in json.loads(stats.read_text())["kernel"], "the empty cache knew the kernel")
+    found = []
+    for _ in range(3):
+        found.append(addresses())
+        kernel = json.loads(stats.read_text())["kernel"]
+        require("from the cache" in kernel and "KASLR" in kernel, f"the receipt says {kernel!r}")
+    for name, column in zip(("virtual", "physical"), zip(*found)):
+        require(len(set(column)) > 1, f"the {name} address is not random: {column}")
+    require(addresses("--append", "nokaslr") == linked, "the guest's nokaslr was not heeded")
+
+
 # ---- how a guest ends ------------------------------------------------------------------------------------------------
 
 @case

@@ -109,6 +109,12 @@ const std::array kKeys = {
           VMM_TRY_ASSIGN(r.config.append, Reader::text(v));
           return {};
         }},
+    Key{"no-kaslr",
+        [](Reader& r, const Json& v) -> Result<void> {
+          VMM_TRY_ASSIGN(const bool no, Reader::truth(v));
+          r.config.kaslr = !no;
+          return {};
+        }},
     Key{"flat-address",
         [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto address, Reader::number(v, 0, 0xf'ffff));
@@ -183,6 +189,13 @@ const std::array kKeys = {
         }},
     Key{"stats", [](Reader& r, const Json& v) { return r.path(v, r.config.stats); }},
     Key{"trace", [](Reader& r, const Json& v) { return r.path(v, r.config.trace); }},
+    Key{"kernel-cache",
+        [](Reader& r, const Json& v) -> Result<void> {
+          VMM_TRY_ASSIGN(const auto text, Reader::text(v));
+          if (text.empty()) return fail("names no directory");
+          r.config.kernel_cache = text == "none" ? fs::path{} : r.resolve(text);
+          return {};
+        }},
     Key{"symbols", [](Reader& r, const Json& v) { return r.path(v, r.config.symbols); }},
     Key{"silence",
         [](Reader& r, const Json& v) -> Result<void> {
@@ -267,6 +280,7 @@ std::string write_config(const Config& config) {
   put("initrd", !config.initrd.empty(), config.initrd.string());
   put("cmdline", config.cmdline.has_value(), config.cmdline.value_or(""));
   put("append", !config.append.empty(), config.append);
+  put("no-kaslr", !config.kaslr, true);
   put("flat-address", config.flat_address.has_value(),
       fmt::format("{:#x}", config.flat_address.value_or(Gpa{}).raw));
   put("cpus", config.cpus != defaults.cpus, config.cpus);
@@ -284,6 +298,9 @@ std::string write_config(const Config& config) {
   put("no-reboot", !config.reboot, true);
   put("stats", !config.stats.empty(), config.stats.string());
   put("trace", !config.trace.empty(), config.trace.string());
+  if (config.kernel_cache) {
+    put("kernel-cache", true, config.kernel_cache->empty() ? "none" : config.kernel_cache->string());
+  }
   put("symbols", !config.symbols.empty(), config.symbols.string());
   put("silence", config.silence != defaults.silence, config.silence.count());
   put("log", config.log != defaults.log, log_level_name(config.log));

@@ -86,6 +86,10 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
         return {};
       })
       ->excludes(cmdline);
+  app.add_flag_callback(
+      "--no-kaslr", [&config] { config.kaslr = false; },
+      "Run the kernel where it is linked, not at random addresses; so does the word nokaslr on its command "
+      "line");
   add(app, "--flat-address", "ADDRESS",
       "Load the kernel as a flat binary at ADDRESS and enter it in real mode",
       [&config](const std::string& value) -> Result<void> {
@@ -157,6 +161,13 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
   add(app, "--trace", "FILE",
       "Write every exit to user space with its time to FILE, for ui.perfetto.dev (Chrome trace events)",
       into_path(config.trace));
+  add(app, "--kernel-cache", "DIRECTORY|none",
+      "Where unpacked kernels are kept for the next start [$VMM_CACHE/unpacked or ~/.cache/vmm/unpacked]",
+      [&config](const std::string& value) -> Result<void> {
+        if (value.empty()) return fail("names no directory");
+        config.kernel_cache = value == "none" ? "" : value;
+        return {};
+      });
   add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics",
       into_path(config.symbols));
   add(app, "--silence", "SECONDS",

@@ -63,6 +63,7 @@ struct Config {
   std::filesystem::path initrd;        // empty: none
   std::optional<std::string> cmdline;  // replaces the default command line
   std::string append;                  // is added to it
+  bool kaslr = true;                   // a Linux kernel that can be moved runs at random addresses
   std::filesystem::path symbols;       // ELF or System.map that names addresses in diagnostics; empty: none
   std::optional<Gpa> flat_address;     // load the kernel as a flat real-mode binary there
 
@@ -77,10 +78,12 @@ struct Config {
   ConsoleConfig virtio_console{.kind = ConsoleConfig::Kind::none, .path = {}};  // hvc0
   Transport transport = Transport::pci;
 
-  bool reboot = true;           // a guest's reset restarts the machine in place
-  bool debug_ports = false;     // 0xE9, 0xF4 and the scratch device
-  bool rtc = false;             // a CMOS clock; Linux has kvm-clock and does without
-  bool pit = false;             // the i8254 timer, for kernels that need it
+  bool reboot = true;        // a guest's reset restarts the machine in place
+  bool debug_ports = false;  // 0xE9, 0xF4 and the scratch device
+  bool rtc = false;          // a CMOS clock; Linux has kvm-clock and does without
+  bool pit = false;          // the i8254 timer, for kernels that need it
+  // Where unpacked kernels are kept. None: in the user's cache directory; empty: nowhere.
+  std::optional<std::filesystem::path> kernel_cache;
   std::filesystem::path stats;  // receipt as JSON; empty: none
   std::filesystem::path trace;  // exits with their times, for Perfetto; empty: none
   LogLevel log = LogLevel::warning;

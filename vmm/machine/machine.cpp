@@ -120,6 +120,20 @@ std::vector<std::byte> random_seed() {
   return seed;
 }
 
+Result<firmware::KaslrRandom> kaslr_random() {
+  firmware::KaslrRandom random{};
+  if (::getrandom(random.data(), sizeof random, 0) != sizeof random) {
+    return fail(errno, "draw random addresses for the kernel (--no-kaslr does without)");
+  }
+  return random;
+}
+
+std::optional<firmware::KernelCache> open_kernel_cache(const Config& config) {
+  const auto directory = config.kernel_cache.value_or(firmware::KernelCache::user_directory());
+  if (directory.empty()) return std::nullopt;
+  return firmware::KernelCache::open(directory);
+}
+
 }  // namespace
 
 // Members in the order they are built; destroyed in reverse, so that the vCPU threads go first, then the
@@ -145,6 +159,7 @@ struct Machine::Parts {
   std::optional<LegacyBoard> legacy;
   std::unique_ptr<VirtioDevices> virtio;
   std::string kernel;
+  firmware::KernelSlide slide;
   ExitTargets targets{
       ports,     mmio, events.ended, [this](uint64_t address) { return name(address); }, events.first_run,
       host.trace};
@@ -237,18 +252,25 @@ Result<BootState> Machine::Parts::load(std::vector<Receipt::Phase>& phases) {
   options.rsdp = rsdp;
   options.flat_address = config.flat_address;
   options.random_seed = random_seed();
+  if (config.kaslr) {
+    VMM_TRY_ASSIGN(options.kaslr, kaslr_random());
+  }
   VMM_TRY_ASSIGN(const auto file, firmware::KernelFile::open(config.kernel));
+  std::optional<firmware::KernelCache> cache;
+  if (file.kind() == firmware::KernelKind::bzimage) cache = open_kernel_cache(config);
+  options.cache = cache ? &*cache : nullptr;
   VMM_TRY_ASSIGN(auto loaded, firmware::load_kernel(file, *memory, options));
   for (const auto& phase : loaded.phases) {
     phases.push_back({std::string{phase.name}, phase.duration, phase.bytes_read});
   }
   kernel = std::move(loaded.description);
+  slide = loaded.slide;
   return loaded.boot;
 }
 
 std::string Machine::Parts::name(uint64_t address) const {
   if (host.symbols == nullptr) return {};
-  const auto known = host.symbols->name(address);
+  const auto known = host.symbols->name(address, slide);
   return known ? " (" + *known + ")" : std::string{};
 }
 

@@ -83,22 +83,25 @@ TEST(Options, HelpManualAndCompletionComeFromOneTable) {
 }
 
 TEST(ConfigFile, SaysAllThatTheOptionsSay) {
-  const auto command = parse({"--kernel",    "k",           "--initrd",
-                              "i",           "--append",    "quiet",
-                              "--cpus",      "3",           "--cpu",
-                              "host,-avx2",  "--memory",    "1G",
-                              "--disk",      "a,,b,ro",     "--disk",
-                              "c",           "--net",       "tap=t0",
-                              "--console",   "file=log",    "--virtio-console",
-                              "socket=s",    "--transport", "mmio",
-                              "--rtc",       "--pit",       "--debug-ports",
-                              "--no-reboot", "--stats",     "out.json",
-                              "--trace",     "trace.json",  "--symbols",
-                              "vmlinux",     "--silence",   "7",
-                              "--log",       "debug",       "--expect",
-                              "x",           "--send",      "y\\n",
-                              "--timeout",   "2.5",         "--flat-address",
-                              "0x7c00"});
+  const auto command = parse({
+      "--kernel",    "k",           "--initrd",
+      "i",           "--append",    "quiet",
+      "--cpus",      "3",           "--cpu",
+      "host,-avx2",  "--memory",    "1G",
+      "--disk",      "a,,b,ro",     "--disk",
+      "c",           "--net",       "tap=t0",
+      "--console",   "file=log",    "--virtio-console",
+      "socket=s",    "--transport", "mmio",
+      "--rtc",       "--pit",       "--debug-ports",
+      "--no-reboot", "--no-kaslr",  "--kernel-cache",
+      "none",        "--stats",     "out.json",
+      "--trace",     "trace.json",  "--symbols",
+      "vmlinux",     "--silence",   "7",
+      "--log",       "debug",       "--expect",
+      "x",           "--send",      "y\\n",
+      "--timeout",   "2.5",         "--flat-address",
+      "0x7c00",
+  });
   ASSERT_TRUE(command) << command.error().message;
   const auto text = write_config(command->config);
   const auto path = write("all.json", text);

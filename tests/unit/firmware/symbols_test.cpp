@@ -60,6 +60,17 @@ TEST(Symbols, NamesCannotDriveATerminal) {
   EXPECT_EQ(table->size(), 1U);
 }
 
+TEST(Symbols, FollowTheSlide) {
+  const auto table = load(test::from_text("ffffffff81000040 T early\nffffffff81200000 T late\n"));
+  ASSERT_TRUE(table);
+  const KernelSlide slide{.virtual_bytes = 0x12200000, .physical_bytes = 0x5000000};
+  EXPECT_THAT(table->name(0xffffffff93400010, slide), Optional(std::string{"late+0x10"}));
+  EXPECT_THAT(table->name(0x6000044, slide), Optional(std::string{"early+0x4"}));  // before page tables
+  EXPECT_EQ(table->name(0xffffffff81200000, slide), std::nullopt);
+  const KernelSlide down{.virtual_bytes = 0, .physical_bytes = 0ULL - 0x800000};
+  EXPECT_THAT(table->name(0x800040, down), Optional(std::string{"early"}));
+}
+
 // An ELF64 of a header, three sections (none, symbols, strings) and two symbols.
 Bytes elf_with_symbols() {
   Bytes file(sizeof(Elf64_Ehdr));
