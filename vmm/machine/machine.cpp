@@ -27,6 +27,7 @@
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/command_line.h"
 #include "vmm/machine/layout.h"
+#include "vmm/machine/memory_use.h"
 #include "vmm/machine/vcpu_thread.h"
 #include "vmm/machine/virtio_devices.h"
 
@@ -336,9 +337,9 @@ void Machine::report(Receipt& receipt) const {
   receipt.interrupts += parts.vm->interrupts();
 
   receipt.memory_size = parts.memory->size();
-  receipt.memory_touched = parts.memory->resident_bytes();
-  const uint64_t whole = process_pss();
-  receipt.memory_vmm = whole > receipt.memory_touched ? whole - receipt.memory_touched : 0;
+  const auto use = measure_memory(*parts.memory);
+  receipt.memory_touched = use.guest;
+  receipt.memory_vmm = use.beside;
 }
 
 std::vector<std::string> Machine::describe_vcpus() {

@@ -72,10 +72,6 @@ struct Receipt {
   std::vector<Counter> kvm;     // KVM's own, of the VM and all vCPUs together; empty where the host has none
 };
 
-// Bytes of this process's memory that are its own: Pss of all mappings, in bytes; 0 if the host does not
-// tell.
-[[nodiscard]] uint64_t process_pss();
-
 // CPU time of the whole process so far.
 [[nodiscard]] std::chrono::nanoseconds process_cpu_time();
 
