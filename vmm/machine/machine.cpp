@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <map>
+#include <thread>
 
 #include <fmt/core.h>
 
@@ -143,9 +145,11 @@ struct Machine::Parts {
   Parts(const Config& machine_config, const Host& machine_host, Events machine_events)
       : config(machine_config), host(machine_host), events(std::move(machine_events)), power(events.ended) {}
 
+  Result<void> create_memory();
   Result<void> create_vm();
   Result<void> create_devices();
   Result<void> create_vcpus();
+  Result<void> write_tables();
   Result<BootState> load(std::vector<Receipt::Phase>& phases);
   [[nodiscard]] std::string name(uint64_t address) const;
 
@@ -182,21 +186,34 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Hos
     phases.push_back({std::move(name), now - last, 0});
     last = now;
   };
-  VMM_TRY(parts->create_vm());
-  phase("vm");
+  VMM_TRY(parts->create_memory());
+  phase("memory");
+  // Making a VM is mostly waiting for grace periods of the host's kernel: ours is loaded meanwhile.
+  Result<void> made;
+  std::thread maker{[&] { made = parts->create_vm(); }};
+  auto loaded = parts->load(phases);
+  last = SteadyClock::now();
+  maker.join();
+  VMM_TRY(made);
+  VMM_TRY_ASSIGN(const BootState boot, std::move(loaded));
+  phase("vm");  // what was left of it
   VMM_TRY(parts->create_devices());
   phase("devices");
-  VMM_TRY_ASSIGN(const auto boot, parts->load(phases));
-  last = SteadyClock::now();
+  VMM_TRY(parts->write_tables());
+  phase("tables");
   VMM_TRY(parts->create_vcpus());
   VMM_TRY(parts->vcpus.front()->prepare(boot));
   phase("vcpus");
   return std::unique_ptr<Machine>{new Machine{std::move(parts)}};
 }
 
-Result<void> Machine::Parts::create_vm() {
+Result<void> Machine::Parts::create_memory() {
   const auto ranges = layout::ram_ranges(config.memory);
   VMM_TRY_ASSIGN(memory, GuestMemory::create(ranges));
+  return {};
+}
+
+Result<void> Machine::Parts::create_vm() {
   VMM_TRY_ASSIGN(vm, kvm::Vm::create(host.system, *memory, {.pit = config.pit}));
   return {};
 }
@@ -238,19 +255,22 @@ Result<void> Machine::Parts::create_vcpus() {
   return {};
 }
 
+Result<void> Machine::Parts::write_tables() {
+  VMM_TRY_ASSIGN(const auto rsdp, firmware::write_acpi(*memory, virtio->describe(config)));
+  assert(rsdp == firmware::kAcpiBase);  // as the kernel was told
+  VMM_TRY(firmware::write_smbios(*memory, {.version = VMM_VERSION, .cpus = config.cpus}));
+  return {};
+}
+
 Result<BootState> Machine::Parts::load(std::vector<Receipt::Phase>& phases) {
   const auto begin = SteadyClock::now();
-  VMM_TRY_ASSIGN(const auto rsdp, firmware::write_acpi(*memory, virtio->describe(config)));
-  VMM_TRY(firmware::write_smbios(*memory, {.version = VMM_VERSION, .cpus = config.cpus}));
-  phases.push_back({"tables", SteadyClock::now() - begin, 0});
-
   const std::array others = {
       firmware::MemoryRange{Gpa{layout::kEcam}, layout::kEcamSize, firmware::MemoryType::reserved}};
   firmware::LoadOptions options;
   options.command_line = guest_command_line(config);
   options.initrd = config.initrd;
   options.memory_map = firmware::make_memory_map(*memory, others);
-  options.rsdp = rsdp;
+  options.rsdp = firmware::kAcpiBase;
   options.flat_address = config.flat_address;
   options.random_seed = random_seed();
   if (config.kaslr) {
@@ -260,6 +280,7 @@ Result<BootState> Machine::Parts::load(std::vector<Receipt::Phase>& phases) {
   std::optional<firmware::KernelCache> cache;
   if (file.kind() == firmware::KernelKind::bzimage) cache = open_kernel_cache(config);
   options.cache = cache ? &*cache : nullptr;
+  phases.push_back({"find", SteadyClock::now() - begin, 0});
   VMM_TRY_ASSIGN(auto loaded, firmware::load_kernel(file, *memory, options));
   for (const auto& phase : loaded.phases) {
     phases.push_back({std::string{phase.name}, phase.duration, phase.bytes_read});

@@ -38,7 +38,15 @@ void Session::stop_io() {
 }
 
 Result<void> Session::open() {
+  auto last = begin_;
+  const auto phase = [&](const char* name) {
+    const auto now = Clock::now();
+    receipt_.phases.push_back({name, now - last, 0});
+    last = now;
+  };
+  phase("program");  // exec, dynamic linking, configuration
   VMM_TRY_ASSIGN(system_, kvm::System::open());
+  phase("kvm");
   if (config_.cpus > system_->max_vcpus()) {
     return fail("--cpus {}: this host's KVM gives a machine at most {}", config_.cpus, system_->max_vcpus());
   }
@@ -67,7 +75,9 @@ Result<void> Session::open() {
     main_loop_->post([this] { end({.kind = Outcome::Kind::quit, .status = 0, .detail = "Ctrl-A x"}); });
   };
   VMM_TRY_ASSIGN(backends_, Backends::open(config_, *io_loop_, heard, quit));
-  return arm_timers();
+  VMM_TRY(arm_timers());
+  phase("backends");
+  return {};
 }
 
 // Signals come by a descriptor, on the main thread, where anything may be done about them. Threads that are
@@ -128,7 +138,8 @@ Result<Receipt> Session::run() {
     const bool first = receipt_.resets == 0;
     std::vector<Receipt::Phase> phases;
     VMM_TRY_ASSIGN(machine_, Machine::create(config_, host, events, phases));
-    if (first) receipt_.phases = std::move(phases);
+    const auto built = since_begin();
+    if (first) std::ranges::move(phases, std::back_inserter(receipt_.phases));
 
     // The I/O loop is at rest while a machine is put together or taken apart.
     io_thread_ = std::thread{[this] {
@@ -139,6 +150,7 @@ Result<Receipt> Session::run() {
     main_loop_->run();
     machine_->stop();
     stop_io();
+    if (first) receipt_.phases.push_back({"threads", receipt_.first_instruction - built, 0});
     machine_->report(receipt_);
     machine_.reset();
 
