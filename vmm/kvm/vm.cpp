@@ -107,12 +107,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& 
   ::ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);  // only Intel CPUs have a use for these two
   ::ioctl(fd, KVM_SET_TSS_ADDR, kTssPages);
 
-  if (::ioctl(fd, KVM_CREATE_IRQCHIP, 0) != 0) return fail(errno, "create the interrupt controllers");
-  if (options.pit) {
-    kvm_pit_config pit{};
-    pit.flags = KVM_PIT_SPEAKER_DUMMY;
-    if (::ioctl(fd, KVM_CREATE_PIT2, &pit) != 0) return fail(errno, "create the interval timer");
-  }
+  // Before the interrupt controllers: the other way round KVM waits longer for readers of its tables.
   uint32_t slot = 0;
   for (const auto& region : memory.regions()) {
     kvm_userspace_memory_region slot_region{};
@@ -124,6 +119,12 @@ Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& 
       return fail(errno, "give the guest {} MiB of memory at {:#x}", region.mapping.size() >> 20,
                   region.base.raw);
     }
+  }
+  if (::ioctl(fd, KVM_CREATE_IRQCHIP, 0) != 0) return fail(errno, "create the interrupt controllers");
+  if (options.pit) {
+    kvm_pit_config pit{};
+    pit.flags = KVM_PIT_SPEAKER_DUMMY;
+    if (::ioctl(fd, KVM_CREATE_PIT2, &pit) != 0) return fail(errno, "create the interval timer");
   }
   // Any routing table of ours replaces KVM's default, so the pins come first.
   for (uint32_t pin = 0; pin < kIoApicPins; ++pin) {
