@@ -24,6 +24,7 @@ import instruments  # noqa: E402
 import peers  # noqa: E402
 import workloads  # noqa: E402
 
+TRIES = 3     # of a boot that was disturbed
 MARK = b"@@"  # what the guest's init says first
 
 
@@ -128,7 +129,7 @@ def boot(job: dict, scratch: Path) -> dict:
     """
     peer = peers.make(job["peer"], job["path"])
     guest = peers.Guest.of(job["guest"])
-    cache = scratch if job["cache"] == "new" else scratch.parent / "cache"
+    cache = Path(tempfile.mkdtemp(dir=scratch)) if job["cache"] == "new" else scratch.parent / "cache"
     environment = {"XDG_CACHE_HOME": str(cache), "VMM_CACHE": str(cache)}
     idle = instruments.idle_seconds()
     tracing = instruments.GuestTime() if job.get("traced") else contextlib.nullcontext()
@@ -136,8 +137,8 @@ def boot(job: dict, scratch: Path) -> dict:
         said = monitor.wait_for(MARK, job["limit"])
         if job.get("traced"):
             return {"guest_seconds": tracing.seconds()}
-        # In the counted lab a wait for the outer host lasts until the next timer is due, however short it was: time
-        # that one run was idle and another was not is such a wait.
+        # In the counted lab a wait for the outer host lasts until the next timer is due, however short it was: tenths
+        # of a second that one run was idle and another was not are such a wait.
         result = {"seconds": (said - monitor.started) / 1e9, "idle_seconds": instruments.idle_seconds() - idle}
         result |= monitor.sample()
         pids = instruments.family(monitor.pid)
@@ -231,7 +232,16 @@ def reclaim(job: dict, scratch: Path) -> dict:
         return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024), "full_kib": full}
 
 
-KINDS = {"boot": boot, "use": use, "native": native, "reclaim": reclaim}
+def undisturbed(job: dict, scratch: Path) -> dict:
+    """A boot in the counted lab: once more, thrice at most, if it was idle for longer than boots are."""
+    for attempt in range(1, TRIES + 1):
+        result = boot(job, scratch)
+        if not job.get("most_idle") or result.get("idle_seconds", 0) <= job["most_idle"]:
+            break
+    return result | {"tries": attempt}
+
+
+KINDS = {"boot": undisturbed, "use": use, "native": native, "reclaim": reclaim}
 
 
 def answer_requests(server: socket.socket) -> None:
