@@ -112,7 +112,7 @@ std::string link_name(const FileIdentity& id) {
 
 // A name of an entry, and nothing that leads elsewhere.
 bool is_entry_name(std::string_view name) {
-  return name.size() == kEntryPrefix.size() + 2 * crypto_generichash_BYTES &&
+  return name.size() == kEntryPrefix.size() + 2 * size_t{crypto_generichash_BYTES} &&
          name.starts_with(kEntryPrefix) &&
          name.find_first_not_of("0123456789abcdef", kEntryPrefix.size()) == std::string_view::npos;
 }
@@ -136,7 +136,7 @@ bool are_sound(std::span<const PageRun> runs, uint64_t image_size, uint64_t byte
 
 fs::path KernelCache::user_directory() {
   const auto variable = [](const char* name) -> fs::path {
-    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets variables
+    const char* const value = std::getenv(name);
     return value == nullptr ? "" : value;
   };
   if (const auto path = variable("VMM_CACHE"); !path.empty()) return path / "unpacked";
@@ -230,7 +230,7 @@ std::optional<KernelCache::Entry> KernelCache::read(const std::string& name) con
     return refuse("is damaged");
   }
   // The entries used last are those that stay; a day's precision spares the file system a write a start.
-  constexpr time_t kDay = 24 * 60 * 60;
+  constexpr time_t kDay = 86'400;  // seconds
   if (std::time(nullptr) - status.st_mtime > kDay) ::futimens(entry.file.get(), nullptr);
   return entry;
 }
@@ -311,9 +311,8 @@ void KernelCache::prune() const {
   std::vector<std::pair<time_t, std::string>> entries;
   std::vector<std::pair<time_t, std::string>> links;
   std::vector<std::string> doomed;
-  constexpr time_t kAbandoned = 60 * 60;  // seconds
-  while (const dirent* const item =
-             ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe): our own stream
+  constexpr time_t kAbandoned = 3600;  // seconds
+  while (const dirent* const item = ::readdir(listing.get())) {
     std::string name{item->d_name};
     struct stat status{};
     if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
