@@ -19,10 +19,18 @@ bool Msix::enabled() const {
 }
 
 void Msix::signal(uint16_t vector) {
+  signal_from(vector, nullptr);
+}
+
+void Msix::signal_with(uint16_t vector, EventLoop& loop) {
+  signal_from(vector, &loop);
+}
+
+void Msix::signal_from(uint16_t vector, EventLoop* loop) {
   const std::lock_guard lock{mutex_};
   if (!enabled_ || vector >= vectors_.size()) return;
   vectors_[vector].pending = true;
-  settle(vectors_[vector]);
+  settle(vectors_[vector], loop);
 }
 
 void Msix::set_control(bool enabled, bool masked) {
@@ -50,11 +58,15 @@ bool Msix::open(const Vector& vector) const {
 }
 
 // After any change: an open vector has the route its entry names, and nothing pending.
-void Msix::settle(Vector& vector) {
+void Msix::settle(Vector& vector, EventLoop* loop) {
   if (!open(vector)) return;
   route(vector);
   if (!std::exchange(vector.pending, false) || vector.silent) return;
-  vector.wire->signal();
+  if (loop != nullptr) {
+    vector.wire->signal_with(*loop);
+  } else {
+    vector.wire->signal();
+  }
 }
 
 void Msix::route(Vector& vector) {

@@ -42,6 +42,8 @@ class Msix {
   // The function has something to say: delivered, or pending while masked. Any thread. Nothing happens for a
   // vector that does not exist, or while MSI-X is disabled.
   void signal(uint16_t vector);
+  // The same from the thread of `loop`, as a part of its turn.
+  void signal_with(uint16_t vector, EventLoop& loop);
 
   // The guest wrote the capability's message control.
   void set_control(bool enabled, bool masked);
@@ -92,7 +94,8 @@ class Msix {
   // With mutex_ held.
   void write_dword(uint64_t offset, uint32_t value);
   [[nodiscard]] bool open(const Vector& vector) const;
-  void settle(Vector& vector);
+  void signal_from(uint16_t vector, EventLoop* loop);
+  void settle(Vector& vector, EventLoop* loop = nullptr);
   void route(Vector& vector);
 
   MsiSink& sink_;

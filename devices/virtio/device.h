@@ -4,8 +4,9 @@
 // core owns the status machine, the queues' configuration and the reset; a device sees only queues that are
 // ready.
 //
-// Threads: one I/O loop owns a device. start, handle_queue and stop run on it, and so does everything the
-// device does with its queues. The configuration space is read and written by vCPU threads.
+// Threads: one I/O loop owns a device: start and stop run on it. A queue belongs to one loop, the device's
+// own unless it has more of them: handle_queue runs there, and so does everything the device does with that
+// queue. The configuration space is read and written by vCPU threads.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,8 @@ namespace vmm::virtio {
 
 class Queue;
 
-// How a running device speaks to its driver. Leaf calls, from the device's loop thread.
+// How a running device speaks to its driver. Leaf calls: those that name a queue from the thread of its loop,
+// the others from any loop of the device.
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -53,13 +55,14 @@ class Device {
   virtual void write_config(size_t offset, std::span<const std::byte> in) = 0;
 
   [[nodiscard]] virtual EventLoop& loop() = 0;
+  [[nodiscard]] virtual EventLoop& queue_loop(uint16_t /*queue*/) { return loop(); }
 
   // DRIVER_OK: `queues` has one entry per queue_sizes(), those the driver left disabled are not ready(). All
   // stay valid until stop() has reported. `features` is what was negotiated, transport bits included.
   virtual void start(uint64_t features, std::span<Queue> queues, Driver& driver) = 0;
   // The driver rang the doorbell of a ready queue.
   virtual void handle_queue(uint16_t index) = 0;
-  // Reset. Calls `done` on the loop's thread, now or later, once no request of this driver is in flight and
+  // Reset. Calls `done` on the device's loop, now or later, once no request of this driver is in flight and
   // none of its memory will be touched again.
   virtual void stop(std::function<void()> done) = 0;
 };

@@ -16,9 +16,9 @@ constexpr uint32_t kConfig = VIRTIO_MMIO_CONFIG;
 
 }  // namespace
 
-void MmioTransport::Interrupts::raise_queue(uint16_t /*queue*/) {
+void MmioTransport::Interrupts::raise_queue(uint16_t /*queue*/, EventLoop& loop) {
   status_.fetch_or(VIRTIO_MMIO_INT_VRING);
-  irq_.pulse();
+  irq_.pulse_with(loop);
 }
 
 void MmioTransport::Interrupts::raise_config() {

@@ -44,7 +44,7 @@ class MmioTransport final : public IoHandler {
   class Interrupts final : public TransportInterrupts {
    public:
     explicit Interrupts(IrqLine& irq) : irq_(irq) {}
-    void raise_queue(uint16_t queue) override;
+    void raise_queue(uint16_t queue, EventLoop& loop) override;
     void raise_config() override;
     void reset() override { status_.store(0); }
     [[nodiscard]] uint32_t status() const { return status_.load(); }

@@ -20,9 +20,9 @@ PciInterrupts::PciInterrupts(size_t queues, pci::Msix& msix, pci::IntxPin& pin)
       config_vector_(VIRTIO_MSI_NO_VECTOR),
       queue_vectors_(queues, VIRTIO_MSI_NO_VECTOR) {}
 
-void PciInterrupts::raise_queue(uint16_t queue) {
+void PciInterrupts::raise_queue(uint16_t queue, EventLoop& loop) {
   // MSI-X is asked once: an interrupt that crosses the driver's switch goes the old way or the new one.
-  if (msix_.enabled()) return msix_.signal(queue_vector(queue));
+  if (msix_.enabled()) return msix_.signal_with(queue_vector(queue), loop);
   const std::lock_guard lock{mutex_};
   status_ |= kStatusQueue;
   pin_.set_pending(true);

@@ -19,7 +19,7 @@ class PciInterrupts final : public TransportInterrupts {
  public:
   PciInterrupts(size_t queues, pci::Msix& msix, pci::IntxPin& pin);
 
-  void raise_queue(uint16_t queue) override;
+  void raise_queue(uint16_t queue, EventLoop& loop) override;
   void raise_config() override;
   void reset() override;
 

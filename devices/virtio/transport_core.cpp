@@ -6,6 +6,8 @@
 
 #include <bit>
 #include <cassert>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "devices/virtio/ring_layout.h"
@@ -52,7 +54,8 @@ TransportCore::TransportCore(Device& device, const GuestMemory& memory, Transpor
       max_sizes_(device.queue_sizes().begin(), device.queue_sizes().end()),
       offered_(device.features() | kTransportFeatures),
       doorbells_(std::move(doorbells)),
-      state_(power_on_state()) {}
+      state_(power_on_state()),
+      watches_(max_sizes_.size()) {}
 
 TransportCore::~TransportCore() {
   assert(phase_ == Phase::idle);
@@ -95,7 +98,7 @@ void TransportCore::set_status(uint8_t value) {
     if ((added & VIRTIO_CONFIG_S_DRIVER_OK) != 0) fault = activate();
     if (!fault.empty()) state_.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
     if ((added & VIRTIO_CONFIG_S_FAILED) != 0 && phase_ == Phase::running) {
-      device_.loop().post([this] { watches_.clear(); });
+      on_each_queue([this](uint16_t queue) { watches_[queue].reset(); }, [] {});
     }
   }
   if (!fault.empty()) {
@@ -151,30 +154,51 @@ void TransportCore::reset() {
   quiet_.notify_all();
 }
 
-void TransportCore::start_device(uint64_t features) {
-  broken_ = false;
-  device_.start(features, queues_, *this);
-  if (broken_) return;
-  for (size_t i = 0; i < queues_.size(); ++i) {
-    if (!queues_[i].ready()) continue;
-    // A ring from before DRIVER_OK is still in the counter: it costs one look at an empty queue.
-    watches_.push_back(device_.loop().watch(doorbells_[i].get(), EPOLLIN, [this, i](uint32_t) {
-      if (doorbells_[i].drain()) device_.handle_queue(static_cast<uint16_t>(i));
-    }));
+void TransportCore::on_each_queue(std::function<void(uint16_t)> act, std::function<void()> then) {
+  struct Round {
+    std::atomic<size_t> left;
+    std::function<void(uint16_t)> act;
+    std::function<void()> then;
+  };
+  // Shared by what is posted: the last of the loops to be done ends it.
+  const auto round = std::make_shared<Round>(queue_count(), std::move(act), std::move(then));
+  for (uint16_t i = 0; i < queue_count(); ++i) {
+    device_.queue_loop(i).run_or_post([round, i, &loop = device_.loop()] {
+      round->act(i);
+      if (--round->left == 0) loop.run_or_post([round] { round->then(); });
+    });
   }
 }
 
+void TransportCore::start_device(uint64_t features) {
+  broken_ = false;
+  device_.start(features, queues_, *this);
+  on_each_queue([this](uint16_t queue) { open_doorbell(queue); }, [] {});
+}
+
+void TransportCore::open_doorbell(uint16_t queue) {
+  if (broken_ || !queues_[queue].ready()) return;
+  watches_[queue] =
+      device_.queue_loop(queue).watch_bell(doorbells_[queue], [this, queue] { device_.handle_queue(queue); });
+  // Whatever became of a ring from before: it costs one look at an empty queue.
+  doorbells_[queue].signal();
+}
+
 void TransportCore::stop_device() {
-  watches_.clear();
-  device_.stop([this] {
+  const auto stopped = [this] {
     const std::lock_guard lock{mutex_};
     device_stopped_ = true;
     quiet_.notify_all();
-  });
+  };
+  // Interrupts that wait for the end of a turn must not outlive the wires that they go by.
+  const auto flush = [this, stopped] {
+    on_each_queue([this](uint16_t queue) { device_.queue_loop(queue).flush(); }, stopped);
+  };
+  on_each_queue([this](uint16_t queue) { watches_[queue].reset(); }, [this, flush] { device_.stop(flush); });
 }
 
 void TransportCore::notify_used(uint16_t queue) {
-  if (!broken_ && queues_[queue].should_notify()) interrupts_.raise_queue(queue);
+  if (!broken_ && queues_[queue].should_notify()) interrupts_.raise_queue(queue, device_.queue_loop(queue));
 }
 
 void TransportCore::notify_config() {
@@ -183,8 +207,8 @@ void TransportCore::notify_config() {
 }
 
 void TransportCore::needs_reset(std::string_view why) {
-  if (std::exchange(broken_, true)) return;
-  watches_.clear();
+  if (broken_.exchange(true)) return;
+  on_each_queue([this](uint16_t queue) { watches_[queue].reset(); }, [] {});
   {
     const std::lock_guard lock{mutex_};
     state_.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -194,7 +218,7 @@ void TransportCore::needs_reset(std::string_view why) {
 }
 
 void TransportCore::handle_again(uint16_t queue) {
-  doorbells_[queue].signal();
+  device_.queue_loop(queue).ring(doorbells_[queue]);
 }
 
 void TransportCore::complain(std::string_view what) {

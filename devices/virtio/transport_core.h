@@ -5,7 +5,7 @@
 // maps its registers to these calls and owns the way interrupts take.
 //
 // Threads: the register side is called by any vCPU thread, several at once, and is guarded by one mutex. The
-// device side runs on the device's loop. A vCPU may wait for the loop (a reset does), the loop never waits
+// device side runs on the device's loops. A vCPU may wait for the loop (a reset does), the loop never waits
 // for a vCPU, and nobody waits with the mutex held.
 //
 // Ignored: a write that breaks the rules of the registers (an unknown queue, a bad size, a queue changed
@@ -37,8 +37,9 @@ namespace vmm::virtio {
 class TransportInterrupts {
  public:
   virtual ~TransportInterrupts() = default;
-  virtual void raise_queue(uint16_t queue) = 0;  // used buffers; from the loop's thread
-  virtual void raise_config() = 0;               // configuration or status changed; any thread
+  // Used buffers; from the thread of `loop`, the queue's, and as a part of its turn.
+  virtual void raise_queue(uint16_t queue, EventLoop& loop) = 0;
+  virtual void raise_config() = 0;  // configuration or status changed; any thread
   // The device is being reset: back to no pending cause and no vectors, from the thread that resets. No raise
   // comes from before the reset any more.
   virtual void reset() = 0;
@@ -131,9 +132,14 @@ class TransportCore final : private Driver {
 
   void complain(std::string_view what);
 
-  // On the loop's thread.
+  // On the device's loop.
   void start_device(uint64_t features);
   void stop_device();
+  // Calls `act(queue)` on the loop of each queue, and after all of them `then` on the device's. At once where
+  // that is the caller's own.
+  void on_each_queue(std::function<void(uint16_t)> act, std::function<void()> then);
+  // On the queue's loop.
+  void open_doorbell(uint16_t queue);
   void notify_used(uint16_t queue) override;
   void notify_config() override;
   void needs_reset(std::string_view why) override;
@@ -153,9 +159,10 @@ class TransportCore final : private Driver {
   bool device_stopped_ = false;    // guarded by mutex_; the loop is done with the queues
   std::atomic<uint32_t> config_generation_{0};
 
-  std::vector<Queue> queues_;  // the loop's while running; with the mutex held, whoever starts or resets
-  std::vector<EventLoop::Watch> watches_;  // the loop's
-  bool broken_ = false;                    // the loop's; the device said needs_reset
+  // By queue: its loop's while running; with the mutex held, whoever starts or resets.
+  std::vector<Queue> queues_;
+  std::vector<EventLoop::Watch> watches_;  // on the doorbells, by queue: its loop's
+  std::atomic<bool> broken_{false};        // the device said needs_reset
   LogLimit complaints_{8};
 };
 

@@ -48,6 +48,12 @@ EventLoop::Watch EpollLoop::watch(int fd, uint32_t events, Handler handler) {
   return Watch{*this, id};
 }
 
+EventLoop::Watch EpollLoop::watch_bell(const EventFd& bell, std::function<void()> handler) {
+  return watch(bell.get(), EPOLLIN, [&bell, handler = std::move(handler)](uint32_t) {
+    if (bell.drain()) handler();
+  });
+}
+
 void EpollLoop::unwatch(uint64_t id) {
   const auto found = watched_.find(id);
   if (found == watched_.end()) return;
@@ -61,7 +67,7 @@ void EpollLoop::submit(const FileOp& op, IoCompletion& completion) {
 
 void EpollLoop::turn() {
   std::array<epoll_event, 64> events;
-  const int timeout = pending_.empty() ? -1 : 0;
+  const int timeout = look_or_end_turn() || !pending_.empty() || rest() ? 0 : -1;
   const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
   for (int i = 0; i < ready; ++i) {
     const auto& event = events[static_cast<size_t>(i)];

@@ -15,6 +15,9 @@ class EpollLoop final : public EventLoop {
   static Result<std::unique_ptr<EventLoop>> create(EventFd wake);
 
   Watch watch(int fd, uint32_t events, Handler handler) override;
+  Watch watch_bell(const EventFd& bell, std::function<void()> handler) override;
+  void ring(const EventFd& bell) override { bell.signal(); }
+  void flush() override {}
   void submit(const FileOp& op, IoCompletion& completion) override;
   [[nodiscard]] Engine engine() const override { return Engine::epoll; }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/core/event_loop.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <condition_variable>
@@ -13,6 +15,18 @@
 #include "vmm/core/uring_loop.h"
 
 namespace vmm {
+namespace {
+
+// As KVM's own halt polling (Documentation/virt/kvm/halt-polling.rst): what is worth waiting for without
+// sleeping is found out step by step, between these.
+constexpr std::chrono::microseconds kLeastPatience{10};
+constexpr std::chrono::microseconds kMostPatience{200};
+
+// While more work comes, what has been done is held back, to be published together; but not for longer than
+// so many turns.
+constexpr unsigned kMostLooks = 8;
+
+}  // namespace
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create(Engine engine) {
   VMM_TRY_ASSIGN(auto wake, EventFd::create());
@@ -23,6 +37,8 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(Engine engine) {
   }
   return EpollLoop::create(std::move(wake));
 }
+
+EventLoop::EventLoop(EventFd wake) : wake_(std::move(wake)), alone_(::sysconf(_SC_NPROCESSORS_ONLN) == 1) {}
 
 EventLoop::Watch& EventLoop::Watch::operator=(Watch&& other) noexcept {
   if (this != &other) {
@@ -43,6 +59,11 @@ void EventLoop::post(std::function<void()> work) {
     posted_.push_back(std::move(work));
   }
   wake_.signal();
+}
+
+void EventLoop::run_or_post(std::function<void()> work) {
+  if (on_loop_thread()) return work();
+  post(std::move(work));
 }
 
 void EventLoop::call(const std::function<void()>& work) {
@@ -68,11 +89,14 @@ void EventLoop::stop() {
 
 void EventLoop::run() {
   thread_.store(std::this_thread::get_id());
-  const auto wake = watch(wake_.get(), EPOLLIN, [this](uint32_t) {
-    if (wake_.drain()) run_posted();
-  });
-  while (!stop_.load()) turn();
+  const auto wake = watch_bell(wake_, [this] { run_posted(); });
+  wake_.signal();  // for what was posted before
+  while (!stop_.load()) {
+    turn();
+  }
   run_posted();
+  end_turn();
+  flush();
   stop_.store(false);
   thread_.store({});
 }
@@ -84,6 +108,72 @@ void EventLoop::run_posted() {
     work.swap(posted_);
   }
   for (auto& item : work) item();
+}
+
+void EventLoop::keep_busy(Busy& who) {
+  if (std::ranges::find(busy_, &who) == busy_.end()) busy_.push_back(&who);
+}
+
+void EventLoop::done_with(const Busy& who) {
+  std::ranges::replace(busy_, const_cast<Busy*>(&who), nullptr);  // not erased: somebody may be walking
+}
+
+// By index, for whoever is asked may add others.
+void EventLoop::end_turn() {
+  for (size_t i = 0; i < busy_.size(); ++i) {
+    if (busy_[i] != nullptr) busy_[i]->end_turn();
+  }
+  std::erase(busy_, nullptr);
+}
+
+std::chrono::nanoseconds EventLoop::patience() const {
+  return busy_.empty() || alone_ ? std::chrono::nanoseconds{0} : patience_;
+}
+
+bool EventLoop::look() {
+  bool found = false;
+  for (size_t i = 0; i < busy_.size(); ++i) found |= busy_[i] != nullptr && busy_[i]->look();
+  return found;
+}
+
+bool EventLoop::look_or_end_turn() {
+  if (busy_.empty()) return false;
+  bool work = look();
+  if (!work && alone_) {
+    // On one CPU whoever adds work does so only while we do not run.
+    ::sched_yield();
+    work = look();
+  }
+  looked_ = work ? looked_ + 1 : 0;
+  if (!work || looked_ >= kMostLooks) {
+    looked_ = 0;
+    end_turn();
+  }
+  return work;
+}
+
+bool EventLoop::rest() {
+  bool found = false;
+  for (size_t i = 0; i < busy_.size(); ++i) {
+    if (busy_[i] == nullptr) continue;
+    rested_ = true;
+    if (busy_[i]->rest()) {
+      found = true;
+    } else {
+      busy_[i] = nullptr;
+    }
+  }
+  std::erase(busy_, nullptr);
+  return found;
+}
+
+void EventLoop::waited(std::chrono::nanoseconds time) {
+  if (!std::exchange(rested_, false)) return;
+  if (time > kMostPatience) {
+    patience_ = patience_ / 2 < kLeastPatience ? std::chrono::nanoseconds{0} : patience_ / 2;
+  } else if (time > patience_) {
+    patience_ = std::clamp<std::chrono::nanoseconds>(patience_ * 2, kLeastPatience, kMostPatience);
+  }
 }
 
 struct Timer::State {

@@ -43,6 +43,20 @@ class IoCompletion {
   virtual void complete(int32_t result) = 0;
 };
 
+// Whoever has work in turn after turn, and may see more of it in memory before an event tells: a queue shared
+// with a guest. While it is busy it needs no events. All calls come from the loop.
+class Busy {
+ public:
+  virtual ~Busy() = default;
+  // What had come has been handled, and no more is to be seen just now: what belongs together can be
+  // published.
+  virtual void end_turn() = 0;
+  // Has more work come? Then it has been begun.
+  virtual bool look() = 0;
+  // The loop is about to sleep: events are on from here on. True if work came in between, and has been begun.
+  virtual bool rest() = 0;
+};
+
 class EventLoop {
  public:
   enum class Engine : uint8_t { any, io_uring, epoll };
@@ -78,6 +92,22 @@ class EventLoop {
   // watch.
   [[nodiscard]] virtual Watch watch(int fd, uint32_t events, Handler handler) = 0;
 
+  // Calls `handler` when `bell` has been rung, once however often it was; the count has been taken. The bell
+  // must outlive the watch.
+  [[nodiscard]] virtual Watch watch_bell(const EventFd& bell, std::function<void()> handler) = 0;
+
+  // Rings `bell`, at the latest when this turn of the loop ends, and with the same system call as all else
+  // that the turn submits. The bell must stay open until then, or until a flush().
+  virtual void ring(const EventFd& bell) = 0;
+  // Hands to the kernel now what would wait for the end of the turn.
+  virtual void flush() = 0;
+
+  // From here on `who` is asked at the end of each turn, until it may rest, or until done_with(). While
+  // anybody is busy the loop looks again for a while before it sleeps: up to 200 us, as long as looking has
+  // been worth it lately.
+  void keep_busy(Busy& who);
+  void done_with(const Busy& who);
+
   // Hands `op` to the kernel, at the latest when this turn of the loop ends.
   virtual void submit(const FileOp& op, IoCompletion& completion) = 0;
 
@@ -85,7 +115,9 @@ class EventLoop {
 
   // Any thread: runs `work` on the loop's thread, later, in order of posting.
   void post(std::function<void()> work);
-  // Any other thread, while the loop runs: the same, and waits until it has run.
+  // Any thread: runs it at once on the loop's own thread, else posts it.
+  void run_or_post(std::function<void()> work);
+  // Any other thread, while the loop runs: the same as post(), and waits until it has run.
   void call(const std::function<void()>& work);
   // Any thread: run() returns after the current turn.
   void stop();
@@ -96,16 +128,32 @@ class EventLoop {
   [[nodiscard]] bool on_loop_thread() const { return thread_.load() == std::this_thread::get_id(); }
 
  protected:
-  explicit EventLoop(EventFd wake) : wake_(std::move(wake)) {}
+  explicit EventLoop(EventFd wake);
 
   // Submits what is queued, waits for something to do, and calls what is due.
   virtual void turn() = 0;
+  // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end.
+  bool look_or_end_turn();
+  // For turn(). How long to look for work before sleeping; zero while nobody is busy, or on a single CPU.
+  [[nodiscard]] std::chrono::nanoseconds patience() const;
+  // True if somebody busy has found work.
+  bool look();
+  // The loop may sleep unless this is true: somebody busy has found work after all.
+  bool rest();
+  // There was work after so long a wait, awake and asleep.
+  void waited(std::chrono::nanoseconds time);
   virtual void unwatch(uint64_t id) = 0;
 
  private:
   void run_posted();
+  void end_turn();
 
   EventFd wake_;
+  std::vector<Busy*> busy_;  // the loop's; none where it left during a call
+  unsigned looked_ = 0;      // turns with work in a row, none of which was ended
+  bool rested_ = false;      // the loop sleeps after somebody was busy
+  const bool alone_;         // on one CPU: looking again would keep from working whoever makes the work
+  std::chrono::nanoseconds patience_{0};
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by mutex_
   std::atomic<bool> stop_{false};

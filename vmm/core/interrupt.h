@@ -13,12 +13,16 @@
 
 namespace vmm {
 
+class EventLoop;
+
 // One input of the interrupt controllers.
 class IrqLine {
  public:
   virtual ~IrqLine() = default;
   virtual void set(bool level) = 0;  // level-triggered: holds until set(false)
   virtual void pulse() = 0;          // edge-triggered: one interrupt
+  // The same as a part of this turn of the caller's loop, where the wire allows it.
+  virtual void pulse_with(EventLoop& /*loop*/) { pulse(); }
 };
 
 // A message as the guest programs it (PCI 3.0, 6.8.2.6): what is written, and where.
@@ -34,8 +38,10 @@ class MsiVector {
   virtual ~MsiVector() = default;
   // Where signal() leads from now on. Fails when the host refuses the route; the old one is then gone.
   virtual Result<void> route(const MsiMessage& message) = 0;
-  // Delivers one interrupt; dropped while there is no route. Masking is the caller's business.
+  // Delivers one interrupt, at once or as a part of this turn of the caller's loop; dropped while there is no
+  // route. Masking is the caller's business.
   virtual void signal() = 0;
+  virtual void signal_with(EventLoop& loop) = 0;
 };
 
 class MsiSink {

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "vmm/core/event_loop.h"
+
 namespace vmm::kvm {
 namespace {
 
@@ -60,6 +62,10 @@ class EdgeLine final : public IrqLine {
     count_.fetch_add(1, std::memory_order_relaxed);
     event_.signal();
   }
+  void pulse_with(EventLoop& loop) override {
+    count_.fetch_add(1, std::memory_order_relaxed);
+    loop.ring(event_);
+  }
 
  private:
   const EventFd event_;
@@ -85,6 +91,10 @@ class MsiRoute final : public MsiVector {
   void signal() override {
     vm_.interrupts_.fetch_add(1, std::memory_order_relaxed);
     event_.signal();
+  }
+  void signal_with(EventLoop& loop) override {
+    vm_.interrupts_.fetch_add(1, std::memory_order_relaxed);
+    loop.ring(event_);
   }
 
  private:

@@ -29,6 +29,9 @@ class ScriptedLoop final : public EventLoop {
   };
   ScriptedLoop() : EventLoop(EventFd::create().value()) {}
   Watch watch(int /*fd*/, uint32_t /*events*/, Handler /*handler*/) override { return {}; }
+  Watch watch_bell(const EventFd& /*bell*/, std::function<void()> /*handler*/) override { return {}; }
+  void ring(const EventFd& /*bell*/) override {}
+  void flush() override {}
   void submit(const FileOp& op, IoCompletion& completion) override {
     uint64_t sum = 0;
     for (const auto& buffer : op.buffers) sum += buffer.iov_len;

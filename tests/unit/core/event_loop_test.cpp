@@ -6,9 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <future>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -150,6 +152,93 @@ TEST_P(EventLoopTest, TimerFiresOncePerArming) {
   timer->arm(1ms);
   loop_->run();
   EXPECT_EQ(fired, 1);
+}
+
+TEST_P(EventLoopTest, BellIsHeardOnceForAllItsRings) {
+  auto bell = EventFd::create();
+  auto other = EventFd::create();
+  ASSERT_TRUE(bell && other);
+  int heard = 0;
+  const auto watch = loop_->watch_bell(*bell, [&] {
+    if (++heard == 1) {
+      loop_->ring(*bell);  // by the loop itself, with the next turn
+    } else {
+      loop_->ring(*other);
+      loop_->stop();
+    }
+  });
+  bell->signal();
+  bell->signal();
+  loop_->run();
+  EXPECT_EQ(heard, 2);
+  EXPECT_FALSE(bell->drain());  // the count has been taken
+  EXPECT_TRUE(other->drain());  // nothing stays behind when the loop ends
+}
+
+TEST_P(EventLoopTest, FlushRingsAtOnce) {
+  auto bell = EventFd::create();
+  ASSERT_TRUE(bell);
+  loop_->post([&] {
+    loop_->ring(*bell);
+    loop_->flush();
+    EXPECT_TRUE(bell->drain());
+    loop_->stop();
+  });
+  loop_->run();
+}
+
+// Somebody who finds work for a few turns, and then one last piece when the loop is about to sleep.
+struct BusyForAWhile final : Busy {
+  void end_turn() override { calls.push_back('e'); }
+  bool look() override {
+    if (work == 0) return false;
+    --work;
+    calls.push_back('l');
+    return true;
+  }
+  bool rest() override {
+    calls.push_back('r');
+    const bool found = std::exchange(late, false);
+    if (!found) when_resting();
+    return found;
+  }
+  int work = 0;
+  bool late = false;
+  std::string calls;
+  std::function<void()> when_resting;
+};
+
+TEST_P(EventLoopTest, TheBusyAreAskedUntilTheyRest) {
+  BusyForAWhile busy;
+  busy.work = 3;
+  busy.late = true;
+  busy.when_resting = [&] { loop_->stop(); };
+  loop_->post([&] { loop_->keep_busy(busy); });
+  loop_->run();
+  // Held back while there is more; ended before the loop may sleep, and after the last piece.
+  EXPECT_EQ(busy.calls, "lllerer");
+}
+
+TEST_P(EventLoopTest, WhatIsHeldBackIsNotHeldForEver) {
+  BusyForAWhile busy;
+  busy.work = 1000;
+  busy.when_resting = [&] { loop_->stop(); };
+  loop_->post([&] { loop_->keep_busy(busy); });
+  loop_->run();
+  EXPECT_GT(std::ranges::count(busy.calls, 'e'), 100);
+  // Other events are heard meanwhile: the loop's own end was one.
+}
+
+TEST_P(EventLoopTest, WhoIsDoneIsNotAsked) {
+  BusyForAWhile busy;
+  busy.when_resting = [] {};
+  loop_->post([&] {
+    loop_->keep_busy(busy);
+    loop_->done_with(busy);
+    loop_->stop();
+  });
+  loop_->run();
+  EXPECT_EQ(busy.calls, "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, EventLoopTest,

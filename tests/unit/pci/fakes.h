@@ -44,6 +44,7 @@ struct FakeMsiSink final : MsiSink {
       const std::lock_guard lock{sink.mutex};
       sink.delivered.push_back(routed);
     }
+    void signal_with(EventLoop& /*loop*/) override { signal(); }
     FakeMsiSink& sink;
     MsiMessage routed;
   };

@@ -14,7 +14,7 @@ namespace vmm::virtio {
 
 using namespace std::chrono_literals;
 
-void FakeInterrupts::raise_queue(uint16_t queue) {
+void FakeInterrupts::raise_queue(uint16_t queue, EventLoop& /*loop*/) {
   const std::lock_guard lock{mutex_};
   ++queues_.at(queue);
   raised_.notify_all();

@@ -22,7 +22,7 @@ namespace vmm::virtio {
 // Counts interrupts and lets a test wait for them.
 class FakeInterrupts final : public TransportInterrupts {
  public:
-  void raise_queue(uint16_t queue) override;
+  void raise_queue(uint16_t queue, EventLoop& loop) override;
   void raise_config() override;
   void reset() override;
 
