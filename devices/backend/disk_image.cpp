@@ -12,10 +12,12 @@
 #include <bit>
 #include <cassert>
 #include <cerrno>
+#include <limits>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "devices/backend/disk_operation.h"
 #include "vmm/core/log.h"
 
 namespace vmm::backend {
@@ -130,7 +132,7 @@ bool discards(const Fd& fd, const struct stat& status, uint64_t size) {
 
 }  // namespace
 
-Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::string& path, Access access) {
+Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::string& path, Access access, Cache cache) {
   // Looked at before it is opened: opening a FIFO waits, opening a character device may do anything.
   struct stat status{};
   if (::stat(path.c_str(), &status) != 0) return explain_open(path, errno, access);
@@ -146,17 +148,114 @@ Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::string& path, Acce
   if (writing) VMM_TRY(check_writable(fd, path, status.st_mode));
   VMM_TRY(lock_image(fd, path, access));
   VMM_TRY_ASSIGN(const uint64_t size, size_of(fd, path, status));
-  const uint32_t block_size = block_size_of(fd, status);
+  std::optional<Direct> direct;
+  if (cache == Cache::direct) {
+    VMM_TRY_ASSIGN(direct, open_direct(path, access, fd));
+  }
+  const uint32_t block_size =
+      std::max(block_size_of(fd, status), direct ? direct->offset_alignment : uint32_t{kSector});
   const bool can_discard = writing && discards(fd, status, size);
-  return std::unique_ptr<DiskImage>{new DiskImage{std::move(fd), access, size, block_size, can_discard}};
+  return std::unique_ptr<DiskImage>{
+      new DiskImage{path, std::move(fd), std::move(direct), access, size, block_size, can_discard}};
 }
 
-DiskImage::DiskImage(Fd fd, Access access, uint64_t size, uint32_t block_size, bool can_discard)
-    : fd_(std::move(fd)), access_(access), size_(size), block_size_(block_size), can_discard_(can_discard) {}
+// Opened a second time, by the descriptor that is known to be the right file.
+Result<DiskImage::Direct> DiskImage::open_direct(const std::string& path, Access access, const Fd& known) {
+  constexpr std::string_view kRemedy = "leave out ,direct";
+  const auto self = fmt::format("/proc/self/fd/{}", known.get());
+  Direct direct{.fd = Fd{::open(self.c_str(),
+                                (access == Access::read_write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT)}};
+  if (!direct.fd && errno == EINVAL)
+    return refuse(path, EINVAL, "its file system does no direct I/O", kRemedy);
+  if (!direct.fd)
+    return refuse(path, errno, "open it for direct I/O: " + std::generic_category().message(errno), kRemedy);
 
-void DiskImage::submit(EventLoop& loop, const BlockRequest& request, IoCompletion& completion) {
-  assert(request.offset <= size_ && request.length <= size_ - request.offset);
-  operations_.take().start(fd_.get(), loop, request, completion);
+  struct statx asked{};
+  if (::statx(direct.fd.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &asked) == 0 &&
+      (asked.stx_mask & STATX_DIOALIGN) != 0) {  // since Linux 6.1
+    if (asked.stx_dio_offset_align == 0) {
+      return refuse(path, EINVAL, "its file system does no direct I/O", kRemedy);
+    }
+    direct.memory_alignment = std::max(asked.stx_dio_mem_align, 1U);
+    direct.offset_alignment = std::max<uint32_t>(asked.stx_dio_offset_align, kSector);
+  } else {
+    int sector = 0;
+    if (::ioctl(direct.fd.get(), BLKSSZGET, &sector) != 0) sector = 4096;  // no file system takes more
+    direct.memory_alignment = direct.offset_alignment = static_cast<uint32_t>(sector);
+  }
+  if (!std::has_single_bit(direct.offset_alignment) || !std::has_single_bit(direct.memory_alignment) ||
+      direct.offset_alignment > 4096) {
+    return refuse(path, EINVAL,
+                  fmt::format("direct I/O takes blocks of {} bytes here", direct.offset_alignment), kRemedy);
+  }
+  return direct;
+}
+
+DiskImage::DiskImage(std::string path, Fd fd, std::optional<Direct> direct, Access access, uint64_t size,
+                     uint32_t block_size, bool can_discard)
+    : path_(std::move(path)),
+      fd_(std::move(fd)),
+      direct_(std::move(direct)),
+      access_(access),
+      size_(size),
+      block_size_(block_size),
+      can_discard_(can_discard) {}
+
+Result<void> DiskImage::resize(uint64_t bytes) {
+  const uint64_t now = size();
+  const std::string_view remedy = "give a size in multiples of 512 bytes, at least the present one";
+  if (read_only()) return refuse(path_, EROFS, "it is read-only", "nothing can be done");
+  if (bytes % kSector != 0 || bytes > uint64_t{std::numeric_limits<int64_t>::max()}) {
+    return refuse(path_, EINVAL, fmt::format("{} bytes are no size of a disk", bytes), remedy);
+  }
+  if (bytes < now)
+    return refuse(path_, EINVAL,
+                  fmt::format("to shrink it from {} to {} bytes would cut off data", now, bytes), remedy);
+  struct stat status{};
+  if (::fstat(fd_.get(), &status) != 0) return fail(errno, "disk {}", path_);
+  if (S_ISBLK(status.st_mode)) {
+    uint64_t device = 0;
+    if (::ioctl(fd_.get(), BLKGETSIZE64, &device) != 0)
+      return fail(errno, "disk {}: ask for its size", path_);
+    if (device < bytes)
+      return refuse(path_, EINVAL, fmt::format("the device has {} bytes", device),
+                    "make the device larger first");
+  } else if (static_cast<uint64_t>(status.st_size) < bytes &&
+             ::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) {
+    return fail(errno, "disk {}: make it {} bytes", path_, bytes);
+  }
+  size_.store(bytes);
+  return {};
+}
+
+// Direct I/O is for what is aligned (open(2)), and moves data.
+int DiskImage::fd_for(const BlockRequest& request) const {
+  if (!direct_ || request.buffers.empty()) return fd_.get();
+  uint64_t places = request.offset | request.length;
+  uint64_t addresses = 0;
+  for (const auto& buffer : request.buffers) {
+    places |= buffer.iov_len;
+    addresses |= reinterpret_cast<uintptr_t>(buffer.iov_base);
+  }
+  const bool aligned = places % direct_->offset_alignment == 0 && addresses % direct_->memory_alignment == 0;
+  return aligned ? direct_->fd.get() : fd_.get();
+}
+
+Result<std::unique_ptr<BlockChannel>> DiskImage::open_channel(EventLoop& loop) {
+  class Channel final : public BlockChannel {
+   public:
+    Channel(const DiskImage& disk, EventLoop& loop) : disk_(disk), loop_(loop) {}
+    void submit(const BlockRequest& request, IoCompletion& completion) override {
+      assert(request.offset <= disk_.size() && request.length <= disk_.size() - request.offset);
+      operations_.take().start(disk_.fd_for(request), loop_, request, completion);
+    }
+
+   private:
+    const DiskImage& disk_;
+    EventLoop& loop_;
+    DiskOperations operations_;
+  };
+  return std::make_unique<Channel>(*this, loop);
 }
 
 }  // namespace vmm::backend

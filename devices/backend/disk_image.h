@@ -7,18 +7,22 @@
 // fcntl(2)), so two machines never write one disk. A block device that the host has mounted is not opened for
 // writing.
 //
-// All requests come from one loop's thread. Discards and zeroes are fallocate(2) on files and on block
-// devices alike: the ioctls for devices would keep the loop waiting.
+// Discards and zeroes are fallocate(2) on files and on block devices alike: the ioctls for devices would keep
+// the loop waiting.
 //
-// Missing: O_DIRECT; an image that grows or shrinks while it is open keeps the size it had.
+// With direct I/O the host's cache is passed by. A request that is not aligned as that takes goes through the
+// cache all the same: the kernel keeps the two ways consistent.
+//
+// Missing: shrinking. An image that somebody else makes larger or smaller keeps the size it had.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "devices/backend/block.h"
-#include "devices/backend/disk_operation.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/result.h"
 
@@ -27,25 +31,39 @@ namespace vmm::backend {
 class DiskImage final : public Block {
  public:
   enum class Access : uint8_t { read_write, read_only };
+  enum class Cache : uint8_t { host, direct };
 
   // Errors name the path, the fault and the remedy.
-  static Result<std::unique_ptr<DiskImage>> open(const std::string& path, Access access);
+  static Result<std::unique_ptr<DiskImage>> open(const std::string& path, Access access,
+                                                 Cache cache = Cache::host);
 
-  [[nodiscard]] uint64_t size() const override { return size_; }
+  [[nodiscard]] uint64_t size() const override { return size_.load(); }
   [[nodiscard]] bool read_only() const override { return access_ == Access::read_only; }
   [[nodiscard]] bool can_discard() const override { return can_discard_; }
   [[nodiscard]] uint32_t block_size() const override { return block_size_; }
-  void submit(EventLoop& loop, const BlockRequest& request, IoCompletion& completion) override;
+  [[nodiscard]] uint32_t sector_size() const override { return direct_ ? direct_->offset_alignment : 512; }
+  // A file is made larger; a block device must have become so already.
+  Result<void> resize(uint64_t bytes) override;
+  [[nodiscard]] Result<std::unique_ptr<BlockChannel>> open_channel(EventLoop& loop) override;
 
  private:
-  DiskImage(Fd fd, Access access, uint64_t size, uint32_t block_size, bool can_discard);
+  struct Direct {
+    Fd fd;                            // the same file, with O_DIRECT
+    uint32_t offset_alignment = 512;  // bytes, powers of two
+    uint32_t memory_alignment = 512;
+  };
+  static Result<Direct> open_direct(const std::string& path, Access access, const Fd& known);
+  DiskImage(std::string path, Fd fd, std::optional<Direct> direct, Access access, uint64_t size,
+            uint32_t block_size, bool can_discard);
+  [[nodiscard]] int fd_for(const BlockRequest& request) const;
 
-  Fd fd_;
+  const std::string path_;
+  const Fd fd_;
+  const std::optional<Direct> direct_;
   const Access access_;
-  const uint64_t size_;
+  std::atomic<uint64_t> size_;
   const uint32_t block_size_;
   const bool can_discard_;
-  DiskOperations operations_;
 };
 
 }  // namespace vmm::backend

@@ -76,7 +76,8 @@ std::string format_size(uint64_t bytes) {
 
 Result<DiskConfig> parse_disk(std::string_view text) {
   const auto words = split(text);
-  DiskConfig disk{.file = words.front(), .read_only = false, .serial = {}};
+  DiskConfig disk;
+  disk.file = words.front();
   if (disk.file.empty()) return fail("--disk {}: names no file", text);
   for (size_t i = 1; i < words.size(); ++i) {
     if (words[i] == "ro") {
@@ -84,10 +85,22 @@ Result<DiskConfig> parse_disk(std::string_view text) {
     } else if (const auto serial = value_of(words[i], "serial")) {
       if (serial->size() > 20) return fail("--disk {}: a serial number has at most 20 characters", text);
       disk.serial = *serial;
+    } else if (words[i] == "direct") {
+      disk.direct = true;
+    } else if (words[i] == "iothread") {
+      disk.io_thread = true;
+    } else if (const auto queues = value_of(words[i], "queues")) {
+      VMM_TRY_ASSIGN(const auto count, parse_number(*queues, 1, DiskConfig::kMaximumQueues));
+      disk.queues = static_cast<uint32_t>(count);
+    } else if (const auto bandwidth = value_of(words[i], "bps")) {
+      VMM_TRY_ASSIGN(disk.bytes_per_second, parse_size(*bandwidth));
+    } else if (const auto rate = value_of(words[i], "iops")) {
+      VMM_TRY_ASSIGN(disk.requests_per_second, parse_number(*rate, 0, 1'000'000'000));
     } else {
       return fail(
-          "--disk {}: \"{}\" is not an option of a disk; there are ro and serial=TEXT (a comma in a file's "
-          "name is written twice)",
+          "--disk {}: \"{}\" is not an option of a disk; there are ro, serial=TEXT, direct, queues=N, "
+          "iothread, "
+          "bps=SIZE and iops=N (a comma in a file's name is written twice)",
           text, words[i]);
     }
   }
@@ -98,6 +111,11 @@ std::string format_disk(const DiskConfig& disk) {
   auto text = double_commas(disk.file.string());
   if (disk.read_only) text += ",ro";
   if (!disk.serial.empty()) text += ",serial=" + double_commas(disk.serial);
+  if (disk.direct) text += ",direct";
+  if (disk.queues != 1) text += fmt::format(",queues={}", disk.queues);
+  if (disk.io_thread) text += ",iothread";
+  if (disk.bytes_per_second != 0) text += ",bps=" + format_size(disk.bytes_per_second);
+  if (disk.requests_per_second != 0) text += fmt::format(",iops={}", disk.requests_per_second);
   return text;
 }
 

@@ -18,7 +18,8 @@ namespace vmm::cli {
 Result<uint64_t> parse_size(std::string_view text);
 std::string format_size(uint64_t bytes);
 
-// "FILE[,ro][,serial=TEXT]". A comma in FILE is written twice.
+// "FILE[,ro][,serial=TEXT][,direct][,queues=N][,iothread][,bps=SIZE][,iops=N]". A comma in FILE is written
+// twice.
 Result<DiskConfig> parse_disk(std::string_view text);
 std::string format_disk(const DiskConfig& disk);
 

@@ -5,6 +5,7 @@
 #include "devices/backend/file_console.h"
 #include "devices/backend/socket_console.h"
 #include "devices/backend/tap.h"
+#include "devices/backend/throttled_block.h"
 #include "devices/backend/user_net.h"
 
 namespace vmm {
@@ -44,10 +45,18 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
   using Access = backend::DiskImage::Access;
   Backends backends;
   for (const auto& disk : config.disks) {
-    VMM_TRY_ASSIGN(auto image,
-                   backend::DiskImage::open(disk.file.string(),
-                                            disk.read_only ? Access::read_only : Access::read_write));
-    backends.disks.push_back(std::move(image));
+    using Cache = backend::DiskImage::Cache;
+    VMM_TRY_ASSIGN(
+        auto image,
+        backend::DiskImage::open(disk.file.string(), disk.read_only ? Access::read_only : Access::read_write,
+                                 disk.direct ? Cache::direct : Cache::host));
+    const backend::ThrottledBlock::Limits limits{.bytes_per_second = disk.bytes_per_second,
+                                                 .requests_per_second = disk.requests_per_second};
+    if (limits.bytes_per_second != 0 || limits.requests_per_second != 0) {
+      backends.disks.push_back(std::make_unique<backend::ThrottledBlock>(std::move(image), limits));
+    } else {
+      backends.disks.push_back(std::move(image));
+    }
   }
   for (const auto& net : networks(config)) {
     VMM_TRY_ASSIGN(auto opened, open_net(net));

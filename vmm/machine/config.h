@@ -22,7 +22,14 @@ namespace vmm {
 struct DiskConfig {
   std::filesystem::path file;
   bool read_only = false;
-  std::string serial;  // at most 20 bytes (virtio 1.2, 5.2.6.1); empty: made from the position
+  std::string serial;                // at most 20 bytes (virtio 1.2, 5.2.6.1); empty: made from the position
+  bool direct = false;               // past the host's cache
+  uint32_t queues = 1;               // 1 to kMaximumQueues
+  bool io_thread = false;            // a thread for each queue, instead of the one for all devices
+  uint64_t bytes_per_second = 0;     // 0: any
+  uint64_t requests_per_second = 0;  // 0: any
+
+  static constexpr uint32_t kMaximumQueues = 64;
 };
 
 struct UserNetConfig {

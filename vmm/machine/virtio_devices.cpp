@@ -14,6 +14,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/rng.h"
+#include "vmm/machine/io_thread.h"
 #include "vmm/machine/layout.h"
 
 namespace vmm {
@@ -22,16 +23,18 @@ namespace vmm {
 struct VirtioDevices::Parts {
   explicit Parts(const Wiring& w) : wiring(w) {}
 
-  void create_devices(const Config& config);
+  Result<void> create_devices(const Config& config);
+  Result<void> create_disk(const DiskConfig& config, backend::Block& image, std::string name);
   Result<void> create_pci();
   Result<void> attach_pci(virtio::Device& device);
   Result<void> attach_mmio(virtio::Device& device);
 
   const Wiring wiring;
   backend::HostEntropy entropy;
+  std::vector<std::unique_ptr<IoThread>> io_threads;
   std::vector<std::unique_ptr<virtio::Device>> devices;
   // Some of them again, for their counters.
-  std::vector<const virtio::Blk*> disks;
+  std::vector<virtio::Blk*> disks;
   std::vector<const virtio::Net*> nets;
   const virtio::Rng* rng = nullptr;
 
@@ -43,28 +46,26 @@ struct VirtioDevices::Parts {
 
 VirtioDevices::VirtioDevices(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-VirtioDevices::~VirtioDevices() = default;
+VirtioDevices::~VirtioDevices() {
+  for (auto& thread : parts_->io_threads) thread->stop();
+}
 
 Result<std::unique_ptr<VirtioDevices>> VirtioDevices::create(const Config& config, const Wiring& wiring) {
   auto parts = std::make_unique<Parts>(wiring);
-  parts->create_devices(config);
+  VMM_TRY(parts->create_devices(config));
   if (config.transport == Transport::pci) VMM_TRY(parts->create_pci());
   for (const auto& device : parts->devices) {
     VMM_TRY(parts->bus ? parts->attach_pci(*device) : parts->attach_mmio(*device));
   }
+  for (const auto& thread : parts->io_threads) thread->start("io-disk");
   return std::unique_ptr<VirtioDevices>{new VirtioDevices{std::move(parts)}};
 }
 
 // In the order in which guests find them: vda, vdb, …, eth0, …
-void VirtioDevices::Parts::create_devices(const Config& config) {
+Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   auto& backends = wiring.backends;
   for (size_t i = 0; i < backends.disks.size(); ++i) {
-    auto name = fmt::format("blk{}", i);
-    const auto& serial = config.disks[i].serial;
-    auto disk =
-        std::make_unique<virtio::Blk>(wiring.loop, *backends.disks[i], name, serial.empty() ? name : serial);
-    disks.push_back(disk.get());
-    devices.push_back(std::move(disk));
+    VMM_TRY(create_disk(config.disks[i], *backends.disks[i], fmt::format("blk{}", i)));
   }
   const auto net_configs = networks(config);
   for (size_t i = 0; i < backends.nets.size(); ++i) {
@@ -80,6 +81,23 @@ void VirtioDevices::Parts::create_devices(const Config& config) {
   auto source = std::make_unique<virtio::Rng>(wiring.loop, entropy, "rng0");
   rng = source.get();
   devices.push_back(std::move(source));
+  return {};
+}
+
+Result<void> VirtioDevices::Parts::create_disk(const DiskConfig& config, backend::Block& image,
+                                               std::string name) {
+  std::vector<EventLoop*> loops(config.queues, &wiring.loop);
+  for (auto& loop : loops) {
+    if (!config.io_thread) break;
+    VMM_TRY_ASSIGN(auto thread, IoThread::create());
+    loop = &thread->loop();
+    io_threads.push_back(std::move(thread));
+  }
+  const auto serial = config.serial.empty() ? name : config.serial;
+  VMM_TRY_ASSIGN(auto disk, virtio::Blk::create(loops, image, std::move(name), serial));
+  disks.push_back(disk.get());
+  devices.push_back(std::move(disk));
+  return {};
 }
 
 Result<void> VirtioDevices::Parts::create_pci() {
@@ -141,6 +159,7 @@ firmware::AcpiConfig VirtioDevices::describe(const Config& config) const {
 void VirtioDevices::stop() {
   for (auto& transport : parts_->on_pci) transport->core().reset();
   for (auto& transport : parts_->on_mmio) transport->reset();
+  for (auto& thread : parts_->io_threads) thread->stop();
 }
 
 void VirtioDevices::report(Receipt& receipt) const {

@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -55,7 +57,8 @@ class DiskImageTest : public testing::TestWithParam<EventLoop::Engine> {
       int32_t result = 1;
     } done;
     done.loop = loop_.get();
-    disk.submit(*loop_, request, done);
+    const auto channel = disk.open_channel(*loop_).value();
+    channel->submit(request, done);
     loop_->run();
     return done.result;
   }
@@ -122,6 +125,46 @@ TEST_P(DiskImageTest, TruncatedWhileOpen) {
 }
 
 // HG65
+// Aligned or not: the guest sees one disk. Where the file system does no direct I/O, it is said so.
+TEST_P(DiskImageTest, DirectOrRefused) {
+  const auto at = make(1 << 20);
+  auto opened = DiskImage::open(at, Access::read_write, DiskImage::Cache::direct);
+  if (!opened) {
+    EXPECT_THAT(opened.error().message, HasSubstr(",direct"));
+    GTEST_SKIP() << opened.error().message;
+  }
+  auto& disk = **opened;
+  EXPECT_GE(disk.sector_size(), 512U);
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  const std::unique_ptr<void, Free> aligned{std::aligned_alloc(4096, 8192)};
+  std::memset(aligned.get(), 'd', 8192);
+  const iovec buffer{aligned.get(), 8192};
+  EXPECT_EQ(run(disk, {.kind = Kind::write, .offset = 4096, .length = 8192, .buffers = {&buffer, 1}}), 0);
+  EXPECT_EQ(write(disk, 4096 + 512, std::string(512, 'c')),
+            0);  // a string's memory and half a block: not aligned
+  EXPECT_EQ(run(disk, {.kind = Kind::read, .offset = 4096, .length = 8192, .buffers = {&buffer, 1}}), 0);
+  const std::string seen{static_cast<const char*>(aligned.get()), 8192};
+  EXPECT_EQ(seen, std::string(512, 'd') + std::string(512, 'c') + std::string(7168, 'd'));
+  EXPECT_EQ(read(disk, 4096 + 256, 512), std::string(256, 'd') + std::string(256, 'c'));
+}
+
+TEST_P(DiskImageTest, GrowsAndNeverShrinks) {
+  const auto at = make(8192);
+  auto disk = DiskImage::open(at, Access::read_write).value();
+  ASSERT_TRUE(disk->resize(16384));
+  EXPECT_EQ(disk->size(), 16384U);
+  EXPECT_EQ(std::filesystem::file_size(at), 16384U);
+  EXPECT_EQ(write(*disk, 12288, "behind the old end"), 0);
+  EXPECT_EQ(read(*disk, 12288, 6), "behind");
+  for (const uint64_t bad : {uint64_t{8192}, uint64_t{16385}, ~uint64_t{511}})
+    EXPECT_FALSE(disk->resize(bad)) << bad;
+  EXPECT_EQ(std::filesystem::file_size(at), 16384U);
+  disk.reset();
+  EXPECT_FALSE(DiskImage::open(at, Access::read_only).value()->resize(32768));
+}
+
 TEST_P(DiskImageTest, WrongKindsOfFile) {
   EXPECT_THAT(refusal(path("none.img")),
               HasSubstr("none.img: No such file or directory; to make an empty disk"));

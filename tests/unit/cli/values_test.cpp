@@ -26,6 +26,15 @@ TEST(Values, Disks) {
   EXPECT_TRUE(disk->read_only);
   EXPECT_EQ(disk->serial, "X1");
   EXPECT_EQ(format_disk(*disk), "a,,b.img,ro,serial=X1");
+  constexpr std::string_view kAll = "d.img,direct,queues=4,iothread,bps=10M,iops=500";
+  const auto limited = parse_disk(kAll);
+  ASSERT_TRUE(limited) << limited.error().message;
+  EXPECT_TRUE(limited->direct);
+  EXPECT_EQ(limited->queues, 4U);
+  EXPECT_TRUE(limited->io_thread);
+  EXPECT_EQ(limited->bytes_per_second, 10U << 20);
+  EXPECT_EQ(limited->requests_per_second, 500U);
+  EXPECT_EQ(format_disk(*limited), kAll);
   for (const auto* bad : {"", ",ro", "a.img,rw", "a.img,serial=123456789012345678901", "a.img,"}) {
     EXPECT_FALSE(parse_disk(bad)) << bad;
   }

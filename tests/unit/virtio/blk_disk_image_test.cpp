@@ -6,6 +6,7 @@
 #include <linux/virtio_blk.h>
 #include <unistd.h>
 
+#include <array>
 #include <memory>
 #include <random>
 #include <string>
@@ -33,7 +34,7 @@ class BlkDiskImageTest : public testing::TestWithParam<EventLoop::Engine> {
     ASSERT_EQ(::ftruncate(file.get(), kSectors * 512), 0);
     loop_ = std::make_unique<LoopThread>(GetParam());
     disk_ = backend::DiskImage::open(path_, backend::DiskImage::Access::read_write).value();
-    blk_ = std::make_unique<Blk>(**loop_, *disk_, "blk0", "");
+    blk_ = Blk::create(std::array{&**loop_}, *disk_, "blk0", "").value();
     driver_ = std::make_unique<FakeDriver>(*blk_, memory_);
   }
   void TearDown() override {

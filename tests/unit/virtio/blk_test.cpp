@@ -3,6 +3,9 @@
 
 #include <linux/virtio_blk.h>
 
+#include <array>
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -60,7 +63,9 @@ struct BlkUnderTest {
   LoopThread loop;
   GuestMemory memory = make_test_memory(4 << 20);
   FakeDisk disk;
-  Blk blk{*loop, disk, "blk0", "serial-0123456789abcdefgh"};
+  std::array<EventLoop*, 1> loops{&*loop};
+  std::unique_ptr<Blk> made = Blk::create(loops, disk, "blk0", "serial-0123456789abcdefgh").value();
+  Blk& blk = *made;
   FakeDriver driver{blk, memory};
 };
 

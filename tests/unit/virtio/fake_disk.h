@@ -20,12 +20,34 @@ class FakeDisk final : public backend::Block {
   using Kind = backend::BlockRequest::Kind;
   explicit FakeDisk(uint64_t size, bool read_only = false) : bytes_(size, '\0'), read_only_(read_only) {}
 
-  uint64_t size() const override { return bytes_.size(); }
+  uint64_t size() const override {
+    const std::lock_guard lock{mutex_};
+    return bytes_.size();
+  }
   bool read_only() const override { return read_only_; }
   bool can_discard() const override { return !read_only_; }
   uint32_t block_size() const override { return 4096; }
 
-  void submit(EventLoop& loop, const backend::BlockRequest& request, IoCompletion& completion) override {
+  Result<void> resize(uint64_t bytes) override {
+    const std::lock_guard lock{mutex_};
+    bytes_.resize(bytes);
+    return {};
+  }
+  Result<std::unique_ptr<backend::BlockChannel>> open_channel(EventLoop& loop) override {
+    class Channel final : public backend::BlockChannel {
+     public:
+      Channel(FakeDisk& disk, EventLoop& loop) : disk_(disk), loop_(loop) {}
+      void submit(const backend::BlockRequest& request, IoCompletion& completion) override {
+        disk_.submit(loop_, request, completion);
+      }
+
+     private:
+      FakeDisk& disk_;
+      EventLoop& loop_;
+    };
+    return std::make_unique<Channel>(*this, loop);
+  }
+  void submit(EventLoop& loop, const backend::BlockRequest& request, IoCompletion& completion) {
     auto work = [this, request, &completion] { completion.complete(perform(request)); };
     if (!hold) return loop.post(std::move(work));
     ++held;
@@ -75,7 +97,7 @@ class FakeDisk final : public backend::Block {
     return 0;
   }
 
-  std::mutex mutex_;  // the test looks while the loop works
+  mutable std::mutex mutex_;  // the test looks while the loop works
   std::string bytes_;
   std::vector<Kind> kinds_;
   const bool read_only_;
