@@ -2,12 +2,15 @@
 """What is tested with Linux in the machine. Each case is a function of a Bench; it raises Failure, or Skip with why."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -256,6 +259,65 @@ def debian_disk(bench: Bench) -> None:
         guest.signal(signal.SIGTERM)  # systemd hears the power button
         guest.ended(0, 2 * bench.limit)
     subprocess.run(["fsck.ext4", "-fn", str(disk)], check=True, stdout=subprocess.DEVNULL)
+
+
+FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and xfs
+DROP_EVERYTHING = 2           # neither data nor log is written any more, as when the power fails
+WRITERS = """w() { i=$1; while :; do yes $(printf %08d $i) | head -c 4096 | \
+dd of=/dev/vdb bs=4k seek=$i conv=fsync 2> /dev/null && echo acked $i.; i=$((i+4)); done; }
+"""
+
+
+@contextlib.contextmanager
+def mortal_store(folder: Path) -> Iterator[Callable[[], None]]:
+    """A file system mounted at `folder`; what it yields cuts its power and starts it again."""
+    device = folder.with_suffix(".img")
+    with open(device, "wb") as file:
+        file.truncate(256 * MIB)
+    folder.mkdir()
+    # It writes nothing by itself for as long as the test lasts: what is asked for is all that is there afterwards.
+    mount = ["mount", "-o", "loop,commit=900", str(device), str(folder)]
+    subprocess.run(["mkfs.ext4", "-q", str(device)], check=True)
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Skip(f"no file system to cut the power of: {done.stderr.strip()}")
+
+    def power_cut() -> None:
+        opened = os.open(folder, os.O_RDONLY)
+        fcntl.ioctl(opened, FS_IOC_SHUTDOWN, struct.pack("I", DROP_EVERYTHING))
+        os.close(opened)
+        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(mount, check=True)
+
+    try:
+        yield power_cut
+    finally:
+        subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+@case
+def flushed_survives(bench: Bench) -> None:
+    """vmm is killed, and the host's power cut, in the middle of writes: what the guest was told is flushed is there."""
+    store = bench.scratch / "store"
+    with mortal_store(store) as power_cut:
+        disk = store / "disk.img"
+        with open(disk, "wb") as file:
+            file.truncate(128 * MIB)
+            os.fsync(file.fileno())
+        with bench.tiny("--disk", str(disk)) as guest:
+            guest.expect(PROMPT)
+            guest.send(WRITERS.replace("\\\n", "") + "for i in 0 1 2 3; do w $i & done\n")
+            for _ in range(60):
+                guest.expect(r"acked \d+\.")
+            guest.signal(signal.SIGKILL)
+            guest.ended(-signal.SIGKILL)
+            acked = [int(number) for number in re.findall(r"acked (\d+)\.", guest.console)]
+        power_cut()
+        with open(disk, "rb") as file:
+            for number in acked:
+                file.seek(number * 4096)
+                require(file.read(4096) == (b"%08d\n" % number * 456)[:4096],
+                        f"block {number} was flushed, one of {len(acked)}, and is not there")
 
 
 def login_on_hvc0(path: Path, limit: float) -> None:
