@@ -123,8 +123,10 @@ const std::array kKeys = {
         }},
     Key{"cpus",
         [](Reader& r, const Json& v) -> Result<void> {
-          VMM_TRY_ASSIGN(const auto cpus, Reader::number(v, 1, Config::kMaximumCpus));
-          r.config.cpus = static_cast<uint32_t>(cpus);
+          if (!v.is_string() && !v.is_number_unsigned()) return fail("expected a number or \"N,pin=LIST\"");
+          VMM_TRY_ASSIGN(auto cpus, parse_cpus(v.is_string() ? v.get<std::string>() : v.dump()));
+          r.config.cpus = cpus.count;
+          r.config.pins = std::move(cpus.pins);
           return {};
         }},
     Key{"cpu",
@@ -283,7 +285,11 @@ std::string write_config(const Config& config) {
   put("no-kaslr", !config.kaslr, true);
   put("flat-address", config.flat_address.has_value(),
       fmt::format("{:#x}", config.flat_address.value_or(Gpa{}).raw));
-  put("cpus", config.cpus != defaults.cpus, config.cpus);
+  if (config.pins.empty()) {
+    put("cpus", config.cpus != defaults.cpus, config.cpus);
+  } else {
+    put("cpus", true, format_cpus({config.cpus, config.pins}));
+  }
   put("cpu", config.cpu_model != defaults.cpu_model, config.cpu_model);
   put("memory", config.memory != defaults.memory, format_size(config.memory));
   put("disk", !config.disks.empty(), disks_json(config));

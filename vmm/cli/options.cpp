@@ -97,10 +97,12 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
         config.flat_address = Gpa{address};
         return {};
       });
-  add(app, "--cpus", "N", "Virtual CPUs, 1 to 254; one socket of N cores [1]",
+  add(app, "--cpus", "N[,pin=LIST]",
+      "Virtual CPUs, 1 to 254; one socket of N cores [1]. With pin, each stays on a host CPU: 4,pin=0-3",
       [&config](const std::string& value) -> Result<void> {
-        VMM_TRY_ASSIGN(const auto cpus, parse_number(value, 1, Config::kMaximumCpus));
-        config.cpus = static_cast<uint32_t>(cpus);
+        VMM_TRY_ASSIGN(auto cpus, parse_cpus(value));
+        config.cpus = cpus.count;
+        config.pins = std::move(cpus.pins);
         return {};
       });
   add(app, "--cpu", "MODEL", "CPU features: host, or host with some taken away, as in host,-avx512f [host]",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/values.h"
 
+#include <sched.h>
+
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -202,6 +204,45 @@ std::string_view format_transport(Transport transport) {
       break;
   }
   return "mmio-cmdline";
+}
+
+Result<Cpus> parse_cpus(std::string_view text) {
+  constexpr std::string_view kPin = ",pin=";
+  constexpr uint64_t kMostHostCpu = CPU_SETSIZE - 1;  // of sched_setaffinity's usual set
+  const size_t at = text.find(kPin);
+  VMM_TRY_ASSIGN(const auto count, parse_number(text.substr(0, at), 1, Config::kMaximumCpus));
+  Cpus cpus{.count = static_cast<uint32_t>(count), .pins = {}};
+  if (at == std::string_view::npos) return cpus;
+  const auto list = text.substr(at + kPin.size());
+  for (size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
+    end = list.find(',', begin);
+    const auto item = list.substr(begin, end - begin);
+    const size_t dash = item.find('-');
+    VMM_TRY_ASSIGN(const auto first, parse_number(item.substr(0, dash), 0, kMostHostCpu));
+    auto last = first;
+    if (dash != std::string_view::npos) {
+      VMM_TRY_ASSIGN(last, parse_number(item.substr(dash + 1), first, kMostHostCpu));
+    }
+    for (auto cpu = first; cpu <= last; ++cpu) cpus.pins.push_back(static_cast<uint32_t>(cpu));
+    if (cpus.pins.size() > cpus.count) break;
+  }
+  if (cpus.pins.size() != cpus.count) {
+    return fail("pin={} does not name {} host CPU{}, one for each vCPU in order", list, cpus.count,
+                cpus.count == 1 ? "" : "s");
+  }
+  return cpus;
+}
+
+std::string format_cpus(const Cpus& cpus) {
+  auto text = std::to_string(cpus.count);
+  for (size_t i = 0; i < cpus.pins.size();) {
+    size_t end = i + 1;
+    while (end < cpus.pins.size() && cpus.pins[end] == cpus.pins[end - 1] + 1) ++end;
+    text += fmt::format("{}{}", i == 0 ? ",pin=" : ",", cpus.pins[i]);
+    if (end - i > 1) text += fmt::format("-{}", cpus.pins[end - 1]);
+    i = end;
+  }
+  return text;
 }
 
 Result<uint64_t> parse_number(std::string_view text, uint64_t least, uint64_t most) {

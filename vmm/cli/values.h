@@ -8,11 +8,20 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/core/result.h"
 #include "vmm/machine/config.h"
 
 namespace vmm::cli {
+
+// "N[,pin=LIST]", the number of vCPUs and the host CPU of each: "4", "4,pin=0-3", "3,pin=0,2,4".
+struct Cpus {
+  uint32_t count = 1;
+  std::vector<uint32_t> pins;
+};
+Result<Cpus> parse_cpus(std::string_view text);
+std::string format_cpus(const Cpus& cpus);
 
 // "512M", "2G", "1048576K"; powers of 1024; bytes without a suffix.
 Result<uint64_t> parse_size(std::string_view text);

@@ -75,6 +75,8 @@ struct Config {
   std::optional<Gpa> flat_address;     // load the kernel as a flat real-mode binary there
 
   uint32_t cpus = 1;
+  std::vector<uint32_t>
+      pins;  // the host CPU of each vCPU, as many as cpus; empty: wherever the host puts them
   std::string cpu_model = "host";
   uint64_t memory = 512ULL << 20;  // bytes, a multiple of 4 KiB
 

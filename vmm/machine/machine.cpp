@@ -250,7 +250,8 @@ Result<void> Machine::Parts::create_vcpus() {
     }
     VMM_TRY(vcpu.set_cpuid(kvm::for_vcpu(table, index)));
     VMM_TRY(vcpu.set_power_on_state());
-    vcpus.push_back(std::make_unique<VcpuThread>(std::move(vcpu), targets));
+    vcpus.push_back(std::make_unique<VcpuThread>(
+        std::move(vcpu), targets, config.pins.empty() ? std::nullopt : std::optional{config.pins[index]}));
   }
   return {};
 }

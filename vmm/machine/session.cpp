@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/session.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -50,6 +51,7 @@ Result<void> Session::open() {
   if (config_.cpus > system_->max_vcpus()) {
     return fail("--cpus {}: this host's KVM gives a machine at most {}", config_.cpus, system_->max_vcpus());
   }
+  VMM_TRY(check_pins());
   if (!config_.symbols.empty()) {
     VMM_TRY_ASSIGN(symbols_, firmware::SymbolTable::load(config_.symbols.string()));
   }
@@ -77,6 +79,19 @@ Result<void> Session::open() {
   VMM_TRY_ASSIGN(backends_, Backends::open(config_, *io_loop_, heard, quit));
   VMM_TRY(arm_timers());
   phase("backends");
+  return {};
+}
+
+Result<void> Session::check_pins() const {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (config_.pins.empty() || ::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return {};
+  for (const uint32_t cpu : config_.pins) {
+    if (CPU_ISSET(cpu, &allowed)) continue;
+    return fail(
+        "--cpus pin={}: no CPU of this host that vmm may run on; it may use {} of them, see taskset -p $$",
+        cpu, CPU_COUNT(&allowed));
+  }
   return {};
 }
 

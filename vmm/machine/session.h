@@ -47,6 +47,7 @@ class Session {
   Session(const Config& config, Clock::time_point begin, std::function<void(const std::string&)> say)
       : config_(config), begin_(begin), say_(std::move(say)) {}
   Result<void> open();
+  [[nodiscard]] Result<void> check_pins() const;  // the host has the CPUs of --cpus pin=
   Result<void> watch_signals();
   Result<void> arm_timers();
   void stop_io();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/vcpu_thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -51,6 +52,8 @@ void VcpuThread::loop() {
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", vcpu_.index()).c_str());
 
+  pin();
+
   std::optional<Trace::Track> track;
   if (targets_.trace != nullptr)
     track.emplace(*targets_.trace, vcpu_.index(), fmt::format("vcpu{}", vcpu_.index()));
@@ -63,6 +66,18 @@ void VcpuThread::loop() {
   // Whoever asked for the position must not wait for a thread that is gone.
   answer_position();
   cpu_ns_.store(thread_cpu_time(CLOCK_THREAD_CPUTIME_ID).count());
+}
+
+// The session has seen that the host has this CPU; one that is taken away since is no reason to stop.
+void VcpuThread::pin() const {
+  if (!host_cpu_) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(*host_cpu_, &set);
+  if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set); error != 0) {
+    log(LogLevel::warning, "vCPU {}: pin to host CPU {}: {}, it runs on any", vcpu_.index(), *host_cpu_,
+        std::strerror(error));
+  }
 }
 
 bool VcpuThread::handle_traced(const kvm::Exit& exit, Trace::Track& track) {

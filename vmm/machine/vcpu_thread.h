@@ -41,7 +41,9 @@ class VcpuThread {
  public:
   static constexpr size_t kExitKinds = std::variant_size_v<kvm::Exit>;
 
-  VcpuThread(kvm::Vcpu vcpu, const ExitTargets& targets) : vcpu_(std::move(vcpu)), targets_(targets) {}
+  // `host_cpu`: the only one that the thread runs on; none: any.
+  VcpuThread(kvm::Vcpu vcpu, const ExitTargets& targets, std::optional<uint32_t> host_cpu)
+      : vcpu_(std::move(vcpu)), targets_(targets), host_cpu_(host_cpu) {}
   VcpuThread(const VcpuThread&) = delete;
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread() { stop(); }
@@ -60,6 +62,7 @@ class VcpuThread {
 
  private:
   void loop();
+  void pin() const;
   [[nodiscard]] bool handle_traced(const kvm::Exit& exit, Trace::Track& track);
   [[nodiscard]] bool handle(const kvm::Exit& exit);  // false: the vCPU is done
   void answer_position();
@@ -67,6 +70,7 @@ class VcpuThread {
 
   kvm::Vcpu vcpu_;
   const ExitTargets& targets_;
+  const std::optional<uint32_t> host_cpu_;
   std::array<std::atomic<uint64_t>, kExitKinds> exits_{};
   std::atomic<bool> stopping_{false};
   std::atomic<int64_t> cpu_ns_{0};  // after the thread has ended

@@ -86,7 +86,7 @@ TEST(ConfigFile, SaysAllThatTheOptionsSay) {
   const auto command = parse({
       "--kernel",    "k",           "--initrd",
       "i",           "--append",    "quiet",
-      "--cpus",      "3",           "--cpu",
+      "--cpus",      "3,pin=0,2,1", "--cpu",
       "host,-avx2",  "--memory",    "1G",
       "--disk",      "a,,b,ro",     "--disk",
       "c",           "--net",       "tap=t0",

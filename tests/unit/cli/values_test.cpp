@@ -19,6 +19,20 @@ TEST(Values, Sizes) {
   }
 }
 
+TEST(Values, Cpus) {
+  EXPECT_EQ(parse_cpus("4")->count, 4U);
+  EXPECT_TRUE(parse_cpus("4")->pins.empty());
+  EXPECT_EQ(parse_cpus("4,pin=0-3")->pins, (std::vector<uint32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(parse_cpus("4,pin=6,0-1,6")->pins, (std::vector<uint32_t>{6, 0, 1, 6}));
+  for (const auto* text : {"1", "254", "4,pin=0-3", "4,pin=6,0-1,6", "1,pin=1023"}) {
+    EXPECT_EQ(parse_cpus(text).map(format_cpus).value_or(""), text);
+  }
+  for (const auto* bad : {"", "0", "255", "4,", "4,pin=", "4,pin=0-2", "4,pin=0-4", "2,pin=1-0", "1,pin=1024",
+                          "2,pin=0,", "2,pin=0-", "2,pin=-1", "1,pin=0-4000000000", "4,pins=0-3"}) {
+    EXPECT_FALSE(parse_cpus(bad)) << bad;
+  }
+}
+
 TEST(Values, Disks) {
   const auto disk = parse_disk("a,,b.img,ro,serial=X1");
   ASSERT_TRUE(disk) << disk.error().message;
