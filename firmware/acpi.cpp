@@ -28,6 +28,7 @@ using aml::Bytes;
 
 constexpr uint64_t kEcamSize = 1 << 20;  // one bus
 constexpr uint64_t kVirtioMmioSize = 4096;
+constexpr uint16_t kPciSegment = 1;  // as in asl/pci.asl
 constexpr uint16_t kResetPort = 0xcf9;
 constexpr uint8_t kResetValue = 0x06;
 constexpr uint8_t kCenturyIndex = 0x32;
@@ -78,7 +79,7 @@ Bytes make_madt(const AcpiConfig& config) {
 
 Bytes make_mcfg(Gpa ecam) {
   Bytes table;
-  append(table, AcpiMcfg{.base = ecam.raw});
+  append(table, AcpiMcfg{.base = ecam.raw, .segment = kPciSegment});
   seal(table);
   return table;
 }

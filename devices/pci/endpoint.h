@@ -11,10 +11,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "devices/pci/bar_space.h"
 #include "devices/pci/config_space.h"
@@ -61,6 +63,11 @@ class Endpoint final : public Function {
 
   void read_config(uint16_t offset, std::span<std::byte> out) override;
   void write_config(uint16_t offset, std::span<const std::byte> in) override;
+  // Until the first INTx interrupt, which shows in the status register.
+  Function& plain_registers(std::function<void()> stale) override {
+    intx_.on_pending(std::move(stale));
+    return *this;
+  }
   void reset() override;
 
  private:

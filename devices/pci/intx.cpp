@@ -19,6 +19,7 @@ IntxPin::~IntxPin() {
 
 void IntxPin::set_pending(bool pending) {
   const std::lock_guard lock{mutex_};
+  if (pending && !pending_ && on_pending_) on_pending_();
   pending_ = pending;
   update();
 }

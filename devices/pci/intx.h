@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 #include "vmm/core/interrupt.h"
 #include "vmm/core/types.h"
@@ -41,6 +43,8 @@ class IntxPin {
   IntxPin& operator=(const IntxPin&) = delete;
 
   void set_pending(bool pending);  // any thread
+  // Called before each rise of pending(), under a lock. Before the vCPUs run.
+  void on_pending(std::function<void()> call) { on_pending_ = std::move(call); }
   void set_enabled(bool enabled);  // off by command bit 10, and while MSI-X is on (PCI 3.0, 6.8.2)
   [[nodiscard]] bool pending() const;
 
@@ -49,6 +53,7 @@ class IntxPin {
 
   mutable std::mutex mutex_;  // guards what follows
   IntxWire& wire_;
+  std::function<void()> on_pending_;  // fixed before the vCPUs run
   bool pending_ = false;
   bool enabled_ = true;
   bool driving_ = false;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/pci/root_bus.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <cstring>
 
 namespace vmm::pci {
@@ -45,7 +48,9 @@ RootBus::RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place)
     : reset_control_(place.reset_control),
       bars_(mmio, doorbells, place.window),
       wires_{IntxWire{*place.intx[0]}, IntxWire{*place.intx[1]}, IntxWire{*place.intx[2]},
-             IntxWire{*place.intx[3]}} {
+             IntxWire{*place.intx[3]}},
+      ecam_base_(place.ecam),
+      readable_(place.readable) {
   functions_[0] = &host_bridge_;
 }
 
@@ -54,6 +59,13 @@ Result<std::unique_ptr<RootBus>> RootBus::create(Bus& ports, Bus& mmio, Doorbell
   std::unique_ptr<RootBus> bus{new RootBus{mmio, doorbells, place}};
   VMM_TRY(ports.map(kConfigPort.raw, 8, bus->ports_, "pci-config"));
   VMM_TRY(mmio.map(place.ecam.raw, kEcamSize, bus->ecam_, "pci-ecam"));
+  if (place.readable != nullptr) {
+    constexpr size_t kSize = size_t{kDevices} * ConfigSpace::kSize;
+    void* memory = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return fail(errno, "allocate the pages of PCI configuration");
+    bus->page_memory_ = Mapping{static_cast<std::byte*>(memory), kSize};
+    bus->add_page(0);
+  }
   return bus;
 }
 
@@ -67,6 +79,14 @@ Result<Slot> RootBus::take_slot() {
 void RootBus::plug(const Slot& slot, Function& function) {
   assert(slot.device < next_device_ && functions_[slot.device] == nullptr);
   functions_[slot.device] = &function;
+  if (readable_ != nullptr) add_page(slot.device);
+}
+
+void RootBus::add_page(uint8_t device) {
+  constexpr uint64_t kDeviceStride = 1U << 15;  // eight functions
+  const auto page = page_memory_.bytes().subspan(size_t{device} * ConfigSpace::kSize, ConfigSpace::kSize);
+  pages_[device].emplace(*readable_, Gpa{ecam_base_.raw + device * kDeviceStride}, page);
+  pages_[device]->show(*functions_[device]);
 }
 
 void RootBus::reset() {
@@ -74,12 +94,22 @@ void RootBus::reset() {
   for (Function* function : functions_) {
     if (function != nullptr) function->reset();
   }
+  for (uint8_t device = 0; device < kDevices; ++device) {
+    if (pages_[device]) pages_[device]->show(*functions_[device]);
+  }
 }
 
 Function* RootBus::function_at(uint64_t at) const {
   const uint64_t device = at >> 15;
   const uint64_t function = (at >> 12) & 7;
   return device < kDevices && function == 0 ? functions_[device] : nullptr;
+}
+
+void RootBus::write_config(uint64_t at, std::span<const std::byte> in) {
+  Function* function = function_at(at);
+  if (function == nullptr) return;
+  function->write_config(static_cast<uint16_t>(at & 0xfff), in);
+  if (auto& page = pages_[at >> 15]) page->refresh();
 }
 
 // The address register is claimed by dword accesses only; a byte at 0xCF9 is the reset control register's, as
@@ -107,8 +137,7 @@ void RootBus::Ports::write(uint64_t offset, std::span<const std::byte> in) {
     bus_.reset_control_->write(0, in);
   } else if (const uint32_t selected = address; offset >= kDataRegister && (selected & kAddressEnable) != 0) {
     const uint64_t at = ((selected & 0xffff00U) << 4) | (selected & 0xfcU) | (offset & 3);
-    if (Function* function = bus_.function_at(at))
-      function->write_config(static_cast<uint16_t>(at & 0xfff), in);
+    bus_.write_config(at, in);
   }
 }
 
@@ -120,10 +149,8 @@ void RootBus::Ecam::read(uint64_t offset, std::span<std::byte> out) {
 }
 
 void RootBus::Ecam::write(uint64_t offset, std::span<const std::byte> in) {
-  for_each_dword(offset, in, [this](uint64_t at, std::span<const std::byte> part) {
-    if (Function* function = bus_.function_at(at))
-      function->write_config(static_cast<uint16_t>(at & 0xfff), part);
-  });
+  for_each_dword(offset, in,
+                 [this](uint64_t at, std::span<const std::byte> part) { bus_.write_config(at, part); });
 }
 
 }  // namespace vmm::pci

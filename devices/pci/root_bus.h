@@ -10,15 +10,20 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "devices/pci/bar_space.h"
+#include "devices/pci/config_page.h"
 #include "devices/pci/config_space.h"
 #include "devices/pci/endpoint.h"
 #include "devices/pci/function.h"
 #include "devices/pci/intx.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/guest_memory.h"
 #include "vmm/core/interrupt.h"
+#include "vmm/core/readable_pages.h"
 #include "vmm/core/result.h"
 
 namespace vmm::pci {
@@ -35,6 +40,8 @@ class RootBus {
     // The reset control register at port 0xCF9, which lies within the address register: byte accesses there
     // are its own, as offset 0. None: they go nowhere.
     IoHandler* reset_control = nullptr;
+    // Lets the guest read ECAM without exits. None: each read is one.
+    ReadablePages* readable = nullptr;
   };
   // Maps the configuration ports and ECAM.
   static Result<std::unique_ptr<RootBus>> create(Bus& ports, Bus& mmio, DoorbellSink& doorbells,
@@ -57,6 +64,7 @@ class RootBus {
     HostBridge();
     void read_config(uint16_t offset, std::span<std::byte> out) override;
     void write_config(uint16_t /*offset*/, std::span<const std::byte> /*in*/) override {}
+    Function& plain_registers(std::function<void()> /*stale*/) override { return *this; }
     void reset() override {}
 
    private:
@@ -87,12 +95,19 @@ class RootBus {
   RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place);
   // The function that ECAM offset `at` belongs to: device in bits 15-19, function in bits 12-14.
   [[nodiscard]] Function* function_at(uint64_t at) const;
+  // At dword-wise `at`, where the bus has a function; else nothing happens.
+  void write_config(uint64_t at, std::span<const std::byte> in);
+  void add_page(uint8_t device);
 
   IoHandler* const reset_control_;
   BarSpace bars_;
   std::array<IntxWire, kIntxWires> wires_;
   HostBridge host_bridge_;
   std::array<Function*, kDevices> functions_{};  // fixed before the vCPUs run
+  const Gpa ecam_base_;
+  ReadablePages* const readable_;
+  Mapping page_memory_;  // a page for each device; untouched ones cost nothing
+  std::array<std::optional<ConfigPage>, kDevices> pages_;
   uint8_t next_device_ = 1;
   Ports ports_{*this};
   Ecam ecam_{*this};

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace vmm::virtio {
 namespace {
@@ -165,12 +166,19 @@ void PciTransport::read_config(uint16_t offset, std::span<std::byte> out) {
 
 void PciTransport::write_config(uint16_t offset, std::span<const std::byte> in) {
   endpoint_.write_config(offset, in);
+  const auto at = window();
+  if (at && stale_) stale_();  // the window's data register now does something when read
   if (!touches_window(offset, in.size())) return;
-  if (const auto at = window()) {
+  if (at) {
     std::array<std::byte, 4> data{};
     endpoint_.read_config(static_cast<uint16_t>(window_capability_ + kWindowData), data);
     registers_.write(at->offset, std::span{data}.first(at->length));
   }
+}
+
+pci::Function& PciTransport::plain_registers(std::function<void()> stale) {
+  stale_ = stale;
+  return endpoint_.plain_registers(std::move(stale));
 }
 
 void PciTransport::reset() {

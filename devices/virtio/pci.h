@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -53,6 +54,8 @@ class PciTransport final : public pci::Function {
 
   void read_config(uint16_t offset, std::span<std::byte> out) override;
   void write_config(uint16_t offset, std::span<const std::byte> in) override;
+  // Until the driver uses the PCI_CFG capability, or INTx.
+  Function& plain_registers(std::function<void()> stale) override;
   void reset() override;
 
  private:
@@ -94,6 +97,7 @@ class PciTransport final : public pci::Function {
   PciInterrupts interrupts_;
   Registers registers_{*this};
   uint16_t window_capability_ = 0;
+  std::function<void()> stale_;  // fixed before the vCPUs run
 
   std::mutex doorbells_mutex_;
   bool doorbells_bound_ = false;  // guarded by doorbells_mutex_

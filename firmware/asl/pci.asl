@@ -11,7 +11,9 @@ DefinitionBlock ("", "SSDT", 2, "VMM", "PCI", 1)
             Name (_HID, EisaId ("PNP0A08"))  // PCI Express
             Name (_CID, EisaId ("PNP0A03"))  // also to be driven as PCI
             Name (_UID, 0)
-            Name (_SEG, 0)
+            // Linux reads segment 0 through ports 0xCF8/0xCFC wherever they answer, two exits an access, and any
+            // other segment through the MCFG's memory, where reads cost none.
+            Name (_SEG, 1)
             Name (_BBN, 0)
             Name (_CRS, ResourceTemplate ()
             {

@@ -241,6 +241,33 @@ Result<void> Vm::ioeventfd(const DoorbellAddress& address, int event_fd, uint32_
   return {};
 }
 
+Result<void> Vm::show(Gpa base, std::span<std::byte> pages) {
+  if (system_.check(KVM_CAP_READONLY_MEM) <= 0) return fail("this host's KVM has no read-only memory slots");
+  const std::lock_guard lock{shown_mutex_};
+  kvm_userspace_memory_region slot{};
+  slot.slot = next_shown_;
+  slot.flags = KVM_MEM_READONLY;  // writes come as MMIO exits (api.rst, 4.35)
+  slot.guest_phys_addr = base.raw;
+  slot.memory_size = pages.size();
+  slot.userspace_addr = reinterpret_cast<uint64_t>(pages.data());
+  if (::ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &slot) != 0) {
+    return fail(errno, "show the guest {} bytes at {:#x}", pages.size(), base.raw);
+  }
+  shown_[base.raw] = next_shown_++;
+  return {};
+}
+
+void Vm::hide(Gpa base) {
+  const std::lock_guard lock{shown_mutex_};
+  const auto shown = shown_.find(base.raw);
+  if (shown == shown_.end()) return;
+  kvm_userspace_memory_region slot{};
+  slot.slot = shown->second;  // a size of zero deletes it
+  slot.guest_phys_addr = base.raw;
+  ::ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &slot);
+  shown_.erase(shown);
+}
+
 Fd Vm::stats_fd() const {
   return Fd{::ioctl(fd_.get(), KVM_GET_STATS_FD, 0)};
 }

@@ -6,13 +6,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/interrupt.h"
+#include "vmm/core/readable_pages.h"
 #include "vmm/core/result.h"
 #include "vmm/core/types.h"
 #include "vmm/kvm/abi.h"
@@ -21,7 +24,7 @@
 
 namespace vmm::kvm {
 
-class Vm final : public MsiSink, public DoorbellSink {
+class Vm final : public MsiSink, public DoorbellSink, public ReadablePages {
  public:
   struct Options {
     bool pit = false;  // the i8254; Linux with a TSC-deadline timer or kvm-clock does without
@@ -40,11 +43,15 @@ class Vm final : public MsiSink, public DoorbellSink {
   Result<void> bind(const DoorbellAddress& address, int event_fd) override;
   void unbind(const DoorbellAddress& address, int event_fd) override;
 
+  Result<void> show(Gpa base, std::span<std::byte> pages) override;
+  void hide(Gpa base) override;
+
   [[nodiscard]] Fd stats_fd() const;
   // Interrupts that devices asked for so far.
   [[nodiscard]] uint64_t interrupts() const { return interrupts_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr uint32_t kFirstShown = 64;  // slots before it are RAM's
   friend class MsiRoute;
   explicit Vm(const System& system, Fd fd) : system_(system), fd_(std::move(fd)) {}
   Result<void> ioeventfd(const DoorbellAddress& address, int event_fd, uint32_t flags);
@@ -56,6 +63,9 @@ class Vm final : public MsiSink, public DoorbellSink {
   const System& system_;
   Fd fd_;
   std::atomic<uint64_t> interrupts_{0};
+  std::mutex shown_mutex_;
+  std::map<uint64_t, uint32_t> shown_;  // read-only memory slots by guest address; guarded by shown_mutex_
+  uint32_t next_shown_ = kFirstShown;   // guarded by shown_mutex_
   std::mutex routes_mutex_;
   std::vector<kvm_irq_routing_entry> routes_;  // guarded by routes_mutex_
   uint32_t next_gsi_;                          // guarded by routes_mutex_

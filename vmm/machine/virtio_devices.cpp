@@ -104,7 +104,8 @@ Result<void> VirtioDevices::Parts::create_pci() {
   pci::RootBus::Place place{.ecam = Gpa{layout::kEcam},
                             .window = {Gpa{layout::kPciWindow}, layout::kPciWindowSize},
                             .intx = {},
-                            .reset_control = &wiring.reset_control};
+                            .reset_control = &wiring.reset_control,
+                            .readable = &wiring.vm};
   for (uint32_t wire = 0; wire < pci::kIntxWires; ++wire) {
     VMM_TRY_ASSIGN(auto line,
                    wiring.vm.create_line(Gsi{layout::kPciIntxGsi + wire}, kvm::Vm::Trigger::level));

@@ -30,6 +30,7 @@ AcpiConfig full_config() {
   AcpiConfig config;
   config.cpus = 4;
   config.ecam = Gpa{0xe0000000};
+  config.pm_timer = true;
   config.virtio_mmio = {{Gpa{0xfeb00000}, Gsi{5}}, {Gpa{0xfeb01000}, Gsi{23}}};
   config.cmos_rtc = true;
   return config;
@@ -150,6 +151,7 @@ TEST(Acpi, AbsentPartsAreSaidToBe) {
 TEST(Acpi, Mcfg) {
   const auto mcfg = as<AcpiMcfg>(write(full_config()).tables.at("MCFG"));
   EXPECT_EQ(mcfg.base, 0xe0000000U);
+  EXPECT_EQ(mcfg.segment, 1);  // the _SEG of asl/pci.asl
   EXPECT_EQ(mcfg.first_bus, 0);
   EXPECT_EQ(mcfg.last_bus, 0);
 }
@@ -206,7 +208,7 @@ TEST(Acpi, AgreesWithTheLayout) {
       const std::string_view text(reinterpret_cast<const char*>(table.data()), table.size());
       const auto at = text.find(device);
       if (at == std::string_view::npos) continue;
-      const auto found = text.find(start, at);
+      const auto found = text.find(start, text.find("_CRS", at));
       if (found == std::string_view::npos) continue;
       return Bytes(table.begin() + static_cast<std::ptrdiff_t>(found), table.end());
     }

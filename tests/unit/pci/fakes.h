@@ -6,14 +6,20 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "vmm/core/bus.h"
 #include "vmm/core/interrupt.h"
+#include "vmm/core/readable_pages.h"
 
 namespace vmm::pci {
 
@@ -81,6 +87,33 @@ struct FakeDoorbells final : DoorbellSink {
   bool refuse = false;
   int unknown = 0;  // unbinds of what was not bound
   std::vector<std::pair<DoorbellAddress, int>> bound;
+};
+
+// What a guest could read without an exit.
+struct FakePages final : ReadablePages {
+  Result<void> show(Gpa base, std::span<std::byte> pages) override {
+    if (refuse) return fail("no slot left");
+    const std::lock_guard lock{mutex};
+    EXPECT_TRUE(shown.emplace(base.raw, pages).second) << "shown twice";
+    return {};
+  }
+  void hide(Gpa base) override {
+    const std::lock_guard lock{mutex};
+    EXPECT_EQ(shown.erase(base.raw), 1U) << "hidden twice";
+  }
+  [[nodiscard]] bool has(uint64_t base) {
+    const std::lock_guard lock{mutex};
+    return shown.contains(base);
+  }
+  template <typename T>
+  [[nodiscard]] T read(uint64_t base, uint64_t offset) const {
+    T value;
+    std::memcpy(&value, shown.at(base).data() + offset, sizeof value);
+    return value;
+  }
+  std::mutex mutex;
+  bool refuse = false;
+  std::map<uint64_t, std::span<std::byte>> shown;
 };
 
 // Registers that give their own offset and remember the last write.

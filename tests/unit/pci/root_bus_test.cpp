@@ -21,7 +21,8 @@ struct RootBusTest : testing::Test {
                                    {.ecam = Gpa{kEcam},
                                     .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                     .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
-                                    .reset_control = &reset_control});
+                                    .reset_control = &reset_control,
+                                    .readable = &pages});
     EXPECT_TRUE(created);
     root = std::move(*created);
     auto slot = root->take_slot();
@@ -39,6 +40,7 @@ struct RootBusTest : testing::Test {
   Bus ports;
   Bus mmio;
   FakeDoorbells doorbells;
+  FakePages pages;
   std::array<FakeIrqLine, 4> lines;
   FakeRegisters reset_control{0x0f};
   FakeRegisters registers{0x42};
@@ -124,6 +126,53 @@ TEST_F(RootBusTest, EcamTakesAnyWidthAndAlignment) {
   EXPECT_EQ(bus_read<uint32_t>(mmio, device + 0xffc), 0U);
   bus_write<uint64_t>(mmio, device + 0x0c, 0xd0000000000000ffU);
   EXPECT_EQ(bus_read<uint8_t>(mmio, 0xd0000000), 0x42) << "the second dword is the BAR";
+}
+
+constexpr uint64_t kDevice1 = kEcam + (1U << 15);
+
+// ECAM is read from memory: it must be what an exit would have told, after each kind of write.
+TEST_F(RootBusTest, PagesFollowTheRegisters) {
+  ASSERT_TRUE(pages.has(kEcam) && pages.has(kDevice1));
+  EXPECT_EQ(pages.shown.size(), 2U) << "what is absent costs an exit";
+  EXPECT_EQ(pages.read<uint32_t>(kEcam, 0), 0x00081b36U);
+  EXPECT_EQ(pages.read<uint32_t>(kDevice1, 0), 0x10421af4U);
+  bus_write<uint32_t>(mmio, kDevice1 + 0x10, ~0U);
+  EXPECT_EQ(pages.read<uint32_t>(kDevice1, 0x10), 0xfffff000U) << "the size of the BAR";
+  bus_write<uint32_t>(mmio, kDevice1 + 0x10, 0xd0000000);
+  conf(address_of(0, 1, 0, 0x3c));
+  bus_write<uint8_t>(ports, 0xcfc, 0x0b);
+  for (uint32_t at = 0; at < 4096; at += 4) {
+    EXPECT_EQ(pages.read<uint32_t>(kDevice1, at), bus_read<uint32_t>(mmio, kDevice1 + at)) << at;
+  }
+}
+
+// The status register tells of a wired interrupt, and that comes without a write.
+TEST_F(RootBusTest, APageEndsWithTheFirstWiredInterrupt) {
+  endpoint->intx().set_pending(true);
+  EXPECT_FALSE(pages.has(kDevice1));
+  EXPECT_EQ(bus_read<uint16_t>(mmio, kDevice1 + kStatus) & kStatusInterrupt, kStatusInterrupt);
+  endpoint->intx().set_pending(false);
+  endpoint->intx().set_pending(true);
+  bus_write<uint8_t>(mmio, kDevice1 + 0x3c, 0x0c);
+  EXPECT_EQ(bus_read<uint8_t>(mmio, kDevice1 + 0x3c), 0x0c);
+  EXPECT_TRUE(pages.has(kEcam));
+  root->reset();
+  ASSERT_TRUE(pages.has(kDevice1));
+  EXPECT_EQ(pages.read<uint8_t>(kDevice1, 0x3c), 17);
+}
+
+TEST_F(RootBusTest, AHostThatShowsNoPagesIsReadByExits) {
+  Bus other_ports;
+  Bus other_mmio;
+  FakePages none;
+  none.refuse = true;
+  const auto other = RootBus::create(other_ports, other_mmio, doorbells,
+                                     {.ecam = Gpa{kEcam},
+                                      .window = {.base = Gpa{kWindow}, .size = 0x20000000},
+                                      .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
+                                      .readable = &none});
+  ASSERT_TRUE(other);
+  EXPECT_EQ(bus_read<uint32_t>(other_mmio, kEcam), 0x00081b36U);
 }
 
 TEST_F(RootBusTest, SlotsRunOut) {

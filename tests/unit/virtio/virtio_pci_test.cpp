@@ -47,7 +47,8 @@ class VirtioPciTest : public testing::Test {
     root_ = std::move(*pci::RootBus::create(ports_, mmio_, doorbells_,
                                             {.ecam = Gpa{kEcam},
                                              .window = {.base = Gpa{kWindow}, .size = 0x20000000},
-                                             .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]}}));
+                                             .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]},
+                                             .readable = &pages_}));
     transport_ = std::move(*PciTransport::create(device_, memory_, *root_, msi_));
     for (uint32_t at = config<uint8_t>(0x34); at != 0; at = config<uint8_t>(at + 1)) {
       if (config<uint8_t>(at) == 0x11) msix_ = at;
@@ -140,6 +141,7 @@ class VirtioPciTest : public testing::Test {
   Bus ports_;
   Bus mmio_;
   pci::FakeDoorbells doorbells_;
+  pci::FakePages pages_;
   pci::FakeMsiSink msi_;
   std::array<pci::FakeIrqLine, 4> lines_;
   LoopThread loop_;
@@ -406,6 +408,17 @@ TEST_F(VirtioPciWindowTest, ReadsAndWritesRegisters) {
   EXPECT_EQ(config<uint16_t>(data_), 0xcafe);
   set_config<uint16_t>(pci::kCommand, pci::kCommandMemory);
   EXPECT_EQ(status(), kFound);
+}
+
+// A read of the data register is an access to the BAR then: it must come as an exit.
+TEST_F(VirtioPciWindowTest, EndsThePageThatIsReadWithoutExits) {
+  const uint64_t page = kEcam + 0x8000;
+  ASSERT_TRUE(pages_.has(page));
+  point(0, 0, 3);
+  EXPECT_TRUE(pages_.has(page)) << "no access yet: three bytes are none";
+  point(0, VIRTIO_PCI_COMMON_NUMQ, 2);
+  EXPECT_FALSE(pages_.has(page));
+  EXPECT_EQ(config<uint16_t>(data_), 2);
 }
 
 TEST_F(VirtioPciWindowTest, NotifiesAndResets) {
