@@ -39,7 +39,7 @@ struct AcpiConfig {
   bool pvpanic = true;    // legacy::Pvpanic at 0x505
   bool cmos_rtc = false;  // legacy::CmosRtc at 0x70
   bool i8042 = false;     // a keyboard controller; not legacy::I8042, which is a reset line only
-  bool pm_timer = true;   // the timer of legacy::AcpiPm
+  bool pm_timer = false;  // the timer of legacy::AcpiPm
 };
 
 // Writes all tables. The address of the root pointer (RSDP) comes back: for boot_params, and found by a

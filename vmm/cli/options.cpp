@@ -148,7 +148,8 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
       "line [pci]",
       into(config.transport, parse_transport));
   app.add_flag("--rtc", config.rtc, "Add a CMOS real-time clock");
-  app.add_flag("--pit", config.pit, "Add an i8254 timer, for kernels that need one");
+  app.add_flag("--pit", config.pit,
+               "Add an i8254 and an ACPI PM timer, for kernels that know no clock of KVM's");
   app.add_flag("--debug-ports", config.debug_ports,
                "Add port 0xE9 (a console), port 0xF4 (exit with a status) and scratch registers");
 }

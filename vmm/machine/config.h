@@ -90,7 +90,7 @@ struct Config {
   bool reboot = true;        // a guest's reset restarts the machine in place
   bool debug_ports = false;  // 0xE9, 0xF4 and the scratch device
   bool rtc = false;          // a CMOS clock; Linux has kvm-clock and does without
-  bool pit = false;          // the i8254 timer, for kernels that need it
+  bool pit = false;          // the i8254 and the ACPI PM timer, for kernels that need them
   // Where unpacked kernels are kept. None: in the user's cache directory; empty: nowhere.
   std::optional<std::filesystem::path> kernel_cache;
   std::filesystem::path stats;  // receipt as JSON; empty: none

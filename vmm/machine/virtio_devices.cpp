@@ -147,6 +147,7 @@ firmware::AcpiConfig VirtioDevices::describe(const Config& config) const {
   acpi.pm = Port{layout::kAcpiPm};
   acpi.sci = layout::kSciGsi;
   acpi.cmos_rtc = config.rtc;
+  acpi.pm_timer = config.pit;
   if (parts_->bus) acpi.ecam = Gpa{layout::kEcam};
   if (config.transport == Transport::mmio) {
     for (size_t i = 0; i < parts_->on_mmio.size(); ++i) {
