@@ -76,7 +76,7 @@ def require(fact: bool, message: str) -> None:
 def kernel_complaints(log: str) -> list[str]:
     """Lines of a kernel log that accuse the machine."""
     accusation = re.compile(r"ACPI( BIOS)? Error|BIOS Error|firmware bug|\bBUG:|WARNING:|call trace|"
-                            r"unable to handle|irq \d+: nobody cared|I/O error", re.IGNORECASE)
+                            r"unable to handle|PCI: Fatal|irq \d+: nobody cared|I/O error", re.IGNORECASE)
     return [line for line in log.splitlines() if accusation.search(line)]
 
 
@@ -146,6 +146,24 @@ def kernel_addresses(bench: Bench) -> None:
     require(addresses("--append", "nokaslr") == linked, "the guest's nokaslr was not heeded")
 
 
+@case
+def pci_configuration_is_memory(bench: Bench) -> None:
+    """Linux takes ECAM for our bus, and reads it without exits: only what is absent costs one."""
+    stats = bench.scratch / "stats.json"
+    with bench.tiny("--stats", str(stats)) as guest:
+        guest.expect(PROMPT)
+        devices = guest.run("ls /sys/bus/pci/devices").split()
+        require("0001:00:01.0" in devices, f"the disk is not at 0001:00:01.0, but there are {devices}")
+        header = "dd if=/sys/bus/pci/devices/0001:00:01.0/config bs=64 count=1 2>/dev/null | md5sum"
+        first = guest.run(header)
+        require(guest.run(f"for i in $(seq 50); do {header}; done | sort -u") == first, "its header changes")
+        guest.send("poweroff\n")
+        guest.ended(0)
+    accesses = json.loads(stats.read_text())["exits_to_user_space"]["by_device"]
+    reads = sum(device["reads"] for device in accesses if device["device"] in ("pci-config", "pci-ecam"))
+    require(reads < 300, f"{reads} exits to read PCI configuration")
+
+
 # ---- how a guest ends ------------------------------------------------------------------------------------------------
 
 @case
@@ -181,6 +199,7 @@ def panic_has_its_code(bench: Bench) -> None:
     with bench.tiny() as guest:
         guest.expect(PROMPT)
         guest.send("echo c > /proc/sysrq-trigger\n")
+        guest.expect("Kernel panic")
         guest.ended(3)
 
 

@@ -19,6 +19,7 @@
 #include "devices/legacy/reset_control.h"
 #include "devices/legacy/scratch.h"
 #include "devices/legacy/serial_port.h"
+#include "devices/pci/empty_ports.h"
 #include "firmware/acpi.h"
 #include "firmware/loader.h"
 #include "firmware/smbios.h"
@@ -162,6 +163,7 @@ struct Machine::Parts {
   Bus ports;
   Bus mmio;
   std::optional<LegacyBoard> legacy;
+  std::optional<pci::EmptyPorts> no_pci;
   std::unique_ptr<VirtioDevices> virtio;
   std::string kernel;
   firmware::KernelSlide slide;
@@ -223,9 +225,10 @@ Result<void> Machine::Parts::create_devices() {
   VMM_TRY_ASSIGN(auto sci, vm->create_line(layout::kSciGsi, kvm::Vm::Trigger::level));
   legacy.emplace(config, *host.backends.serial, power, events.marked, std::move(com1), std::move(sci));
   VMM_TRY(legacy->map(ports, mmio));
-  // On PCI the port lies among the configuration ports, which then pass it on.
+  // The reset control register lies among the configuration ports of PCI, which pass it on.
   if (config.transport != Transport::pci) {
-    VMM_TRY(ports.map(layout::kResetControl, legacy::ResetControl::kPorts, legacy->reset, "reset"));
+    no_pci.emplace(legacy->reset);
+    VMM_TRY(ports.map(layout::kPciConfig, pci::EmptyPorts::kPorts, *no_pci, "pci-config"));
   }
   VMM_TRY_ASSIGN(virtio, VirtioDevices::create(config, {.loop = host.loop,
                                                         .backends = host.backends,
