@@ -7,6 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
+#include "vmm/machine/command_line.h"
+
 namespace vmm::cli {
 namespace {
 
@@ -93,6 +95,19 @@ std::string manual_page(const CLI::App& app) {
       page += takes_value ? fmt::format(" \\fI{}\\fR\n", troff(option->get_type_name())) : std::string{"\n"};
       page += troff(option->get_description()) + "\n";
     }
+  }
+  Config usual;
+  usual.disks.emplace_back();
+  page +=
+      ".SH KERNEL COMMAND LINE\nWithout \\-\\-cmdline, which replaces it all, the kernel gets these words. "
+      "\\-\\-append adds words, and the\nlast of a kind counts: \\-\\-append loglevel=7 shows every "
+      "message.\n";
+  page +=
+      "What a word spares was measured with Debian\\(aqs cloud kernel 6.1 on one CPU, from its first "
+      "instruction to "
+      "init,\nat 1 ns an instruction.\n";
+  for (const auto& [word, purpose] : default_command_line(usual)) {
+    page += fmt::format(".TP\n.B {}\n{}\n", troff(word), troff(purpose));
   }
   page +=
       ".SH KEYS\nOn a terminal, Ctrl\\-A begins a key of vmm: Ctrl\\-A x quits, Ctrl\\-A h helps,\n"

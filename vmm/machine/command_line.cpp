@@ -6,27 +6,50 @@
 #include "vmm/machine/layout.h"
 
 namespace vmm {
-namespace {
 
-// Word by word:
-//   console=ttyS0        messages and the login go to the serial port
-//   root=, ro or rw      the first disk, as it can be written or not
-//   panic=-1             a panicked kernel asks for a reset at once: pvpanic has told us by then
-//   reboot=acpi          by the FADT's reset register, first and only
-//   pci=off              over MMIO there is no PCI: the kernel need not look for it
-std::string default_command_line(const Config& config) {
-  std::string line = "console=ttyS0";
+// Savings are those of Debian's cloud kernel 6.1 with a disk and a network on one CPU, in the counted lab.
+std::vector<CommandLineWord> default_command_line(const Config& config) {
+  std::vector<CommandLineWord> words{{"console=ttyS0", "messages and the login go to the serial port"}};
   if (!config.disks.empty()) {
-    line += fmt::format(" root=/dev/vda {}", config.disks.front().read_only ? "ro" : "rw");
+    words.push_back({"root=/dev/vda", "the first disk is the root file system"});
+    words.push_back({config.disks.front().read_only ? "ro" : "rw", "it can be written, or (,ro) it cannot"});
   }
-  line += " panic=-1 reboot=acpi";
-  return config.transport == Transport::pci ? line : line + " pci=off";
+  words.push_back(
+      {"panic=-1", "a kernel that panicked asks for a reset at once: pvpanic has told vmm by then"});
+  words.push_back({"reboot=acpi", "the reset register that ACPI names works: no other way is tried first"});
+  words.push_back(
+      {"loglevel=5",
+       "warnings, errors and panics come to the console, the rest is in dmesg: each byte on a serial "
+       "line is up to two exits; spares 186 ms and 38,700 exits"});
+  words.push_back({"cryptomgr.notests",
+                   "the kernel's ciphers are not tested against known answers at each boot (with fips=1 they "
+                   "still are); spares 885 ms"});
+  if (config.cpus == 1) {
+    words.push_back(
+        {"rcupdate.rcu_expedited=1",
+         "with one CPU, which then disturbs no other: loading modules and mounting do not wait for "
+         "timer ticks; spares 22 ms"});
+  }
+  words.push_back(
+      {"8250.nr_uarts=1", "there is one serial port: three more are not looked for; spares 18 exits"});
+  if (config.transport == Transport::mmio_cmdline) {
+    words.push_back({"pci=off", "there is no PCI, and no ACPI that says so"});
+  } else {
+    words.push_back(
+        {"pci=noearly",
+         "no chips are looked for that need workarounds before the kernel knows what it has; spares "
+         "110 exits"});
+  }
+  return words;
 }
 
-}  // namespace
-
 std::string guest_command_line(const Config& config) {
-  std::string line = config.cmdline ? *config.cmdline : default_command_line(config);
+  std::string line;
+  if (config.cmdline) {
+    line = *config.cmdline;
+  } else {
+    for (const auto& word : default_command_line(config)) line += (line.empty() ? "" : " ") + word.word;
+  }
   if (config.transport == Transport::mmio_cmdline) {
     const size_t consoles = config.virtio_console.kind == ConsoleConfig::Kind::none ? 0 : 1;
     const size_t devices =

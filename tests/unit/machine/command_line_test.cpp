@@ -21,6 +21,24 @@ TEST(CommandLine, TheFirstDiskIsTheRoot) {
   EXPECT_TRUE(has_word(guest_command_line(config), "console=ttyS0"));
 }
 
+// Of several of a kind the kernel takes the last: what a user appends must win.
+TEST(CommandLine, WordsOfOursComeFirstAndEachSaysWhatItIsFor) {
+  Config config;
+  config.append = "loglevel=7";
+  const auto line = guest_command_line(config);
+  EXPECT_LT(line.find("loglevel=5"), line.find("loglevel=7"));
+  EXPECT_TRUE(has_word(line, "cryptomgr.notests"));
+  for (const auto& [word, purpose] : default_command_line(config)) {
+    EXPECT_TRUE(has_word(line, word));
+    EXPECT_FALSE(purpose.empty()) << word;
+  }
+  EXPECT_TRUE(has_word(line, "rcupdate.rcu_expedited=1"));
+  config.cpus = 2;
+  EXPECT_FALSE(has_word(guest_command_line(config), "rcupdate.rcu_expedited=1"));
+  config.transport = Transport::mmio_cmdline;
+  EXPECT_TRUE(has_word(guest_command_line(config), "pci=off"));
+}
+
 TEST(CommandLine, CmdlineReplacesAndAppendAdds) {
   Config config;
   config.append = "quiet";
