@@ -99,9 +99,13 @@ def family(pid: int) -> list[int]:
 
 
 def kvm_counters(pids: list[int]) -> dict[str, int]:
-    """KVM's counters of the machine that one of these processes has, summed over its vCPUs; empty if it has none."""
-    for folder in KVM_DEBUG.iterdir():
-        if folder.is_dir() and int(folder.name.split("-")[0]) in pids:
+    """KVM's counters of the machine that one of these processes has, summed over its vCPUs; empty if it has none.
+
+    KVM names a machine by the thread that made it, which may have ended since: then the only machine is theirs.
+    """
+    machines = [folder for folder in KVM_DEBUG.iterdir() if folder.is_dir()]
+    for folder in machines:
+        if len(machines) == 1 or int(folder.name.split("-")[0]) in pids:
             counters = {}
             for file in folder.iterdir():
                 if file.is_file():
