@@ -134,14 +134,13 @@ def parse_smaps(text: str) -> list[dict]:
 def split_memory(mappings: list[dict], guest_memory: int) -> dict[str, int]:
     """Of one process, in KiB: PSS beside guest memory, and what is resident of guest memory (of that many bytes).
 
-    Guest memory is what lies in runs of adjacent writable mappings of one file (or of none) that are together at least
-    a quarter of its size: a monitor may split it at the hole below 4 GiB, and the kernel at an madvise.
+    Guest memory is what lies in runs of adjacent writable mappings that are together at least a quarter of its size: a
+    monitor may split it at the hole below 4 GiB or map a kernel's file into it, and Linux splits it at an madvise.
     """
     runs: list[list[dict]] = []
     for mapping in mappings:
         last = runs[-1][-1] if runs else None
-        if last and last["end"] == mapping["start"] and last["name"] == mapping["name"] \
-                and last["mode"] == mapping["mode"]:
+        if last and last["end"] == mapping["start"] and last["mode"] == mapping["mode"]:
             runs[-1].append(mapping)
         else:
             runs.append([mapping])
