@@ -161,8 +161,9 @@ void TransportCore::on_each_queue(std::function<void(uint16_t)> act, std::functi
     std::function<void()> then;
   };
   // Shared by what is posted: the last of the loops to be done ends it.
-  const auto round = std::make_shared<Round>(queue_count(), std::move(act), std::move(then));
-  for (uint16_t i = 0; i < queue_count(); ++i) {
+  const uint16_t count = queue_count();
+  const auto round = std::make_shared<Round>(count, std::move(act), std::move(then));
+  for (uint16_t i = 0; i < count; ++i) {  // `then` may end this object: nothing of it is read after the last
     device_.queue_loop(i).run_or_post([round, i, &loop = device_.loop()] {
       round->act(i);
       if (--round->left == 0) loop.run_or_post([round] { round->then(); });
@@ -185,10 +186,13 @@ void TransportCore::open_doorbell(uint16_t queue) {
 }
 
 void TransportCore::stop_device() {
+  // Posted: whoever waits for it may delete the device, and what ends last may be a request of the device's.
   const auto stopped = [this] {
-    const std::lock_guard lock{mutex_};
-    device_stopped_ = true;
-    quiet_.notify_all();
+    device_.loop().post([this] {
+      const std::lock_guard lock{mutex_};
+      device_stopped_ = true;
+      quiet_.notify_all();
+    });
   };
   // Interrupts that wait for the end of a turn must not outlive the wires that they go by.
   const auto flush = [this, stopped] {

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "vmm/core/kernel_order.h"
+
 namespace vmm {
 
 Fd& Fd::operator=(Fd&& other) noexcept {
@@ -27,6 +29,7 @@ Result<EventFd> EventFd::create() {
 }
 
 void EventFd::signal() const {
+  earlier_than(this);
   const uint64_t one = 1;
   // EAGAIN means that the counter is full: the reader is awake already.
   [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
@@ -34,7 +37,9 @@ void EventFd::signal() const {
 
 bool EventFd::drain() const {
   uint64_t count = 0;
-  return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+  if (::read(fd_.get(), &count, sizeof count) != sizeof count) return false;
+  later_than(this);
+  return true;
 }
 
 }  // namespace vmm

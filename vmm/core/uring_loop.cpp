@@ -7,6 +7,8 @@
 #include <cassert>
 #include <cerrno>
 
+#include "vmm/core/kernel_order.h"
+
 namespace vmm {
 namespace {
 
@@ -62,7 +64,10 @@ EventLoop::Watch UringLoop::watch_bell(const EventFd& bell, std::function<void()
       if (bell.drain()) handler();
     });
   }
-  return watch(bell.get(), kBell, [handler = std::move(handler)](uint32_t) { handler(); });
+  return watch(bell.get(), kBell, [&bell, handler = std::move(handler)](uint32_t) {
+    later_than(&bell);
+    handler();
+  });
 }
 
 // One-shot polls, armed again after the handler ran, are level-triggered: a multishot poll reports only
@@ -89,6 +94,7 @@ void UringLoop::unwatch(uint64_t id) {
 void UringLoop::ring(const EventFd& bell) {
   if (!bells_are_entries()) return bell.signal();
   static constexpr uint64_t kOnce = 1;
+  earlier_than(&bell);
   auto* entry = next_entry();
   ::io_uring_prep_write(entry, bell.get(), &kOnce, sizeof kOnce, 0);
   ::io_uring_sqe_set_flags(entry, IOSQE_CQE_SKIP_SUCCESS);
