@@ -29,7 +29,7 @@ class UringLoop final : public EventLoop {
   void unwatch(uint64_t id) override;
 
  private:
-  static constexpr uint32_t kBell = 0;  // no events to poll for: it is read
+  static constexpr uint32_t kBell = ~0U;  // no set of events: it is read
   // Bells are entries of the ring where the kernel can leave out the completion of an entry (Linux 5.17):
   // that of a ring would wake us for nothing.
   [[nodiscard]] bool bells_are_entries() const { return (ring_.features & IORING_FEAT_CQE_SKIP) != 0; }

@@ -86,6 +86,26 @@ TEST_P(EventLoopTest, EndedWatchReleasesTheFile) {
   EXPECT_EQ(errno, EPIPE);
 }
 
+TEST_P(EventLoopTest, AWatchForNothingHearsTheEndAndTakesNoData) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  const Fd reader{ends[0]};
+  Fd writer{ends[1]};
+  uint32_t heard = 0;
+  EventLoop::Watch watch;
+  watch = loop_->watch(reader.get(), 0, [&](uint32_t events) {
+    heard = events;
+    watch.reset();
+    loop_->stop();
+  });
+  ASSERT_EQ(::write(writer.get(), "x", 1), 1);
+  loop_->post([&] { loop_->post([&] { writer = Fd{}; }); });
+  loop_->run();
+  EXPECT_EQ(heard & (EPOLLHUP | EPOLLIN), static_cast<uint32_t>(EPOLLHUP));
+  char byte = 0;
+  EXPECT_EQ(::read(reader.get(), &byte, 1), 1);
+}
+
 struct Result32 : IoCompletion {
   explicit Result32(std::function<void(int32_t)> then) : then_(std::move(then)) {}
   void complete(int32_t result) override { then_(result); }
