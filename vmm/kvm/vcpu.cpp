@@ -49,6 +49,12 @@ kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode) {
 
 }  // namespace
 
+Vcpu::Vcpu(uint32_t index, Fd fd, Mapping run)
+    : index_(index),
+      fd_(std::move(fd)),
+      stats_(::ioctl(fd_.get(), KVM_GET_STATS_FD, 0)),
+      run_area_(std::move(run)) {}
+
 int Vcpu::kick_signal() {
   return SIGRTMIN;
 }
@@ -223,10 +229,6 @@ Result<Position> Vcpu::position() const {
 uint32_t Vcpu::tsc_khz() const {
   const int khz = ::ioctl(fd(), KVM_GET_TSC_KHZ, 0);
   return khz > 0 ? static_cast<uint32_t>(khz) : 0;
-}
-
-Fd Vcpu::stats_fd() const {
-  return Fd{::ioctl(fd(), KVM_GET_STATS_FD, 0)};
 }
 
 std::string_view exit_name(size_t index) {

@@ -49,8 +49,8 @@ class Vcpu {
 
   [[nodiscard]] uint32_t tsc_khz() const;  // what the guest's TSC counts; 0 if KVM does not say
 
-  // KVM's counters of this vCPU; empty where the host has none.
-  [[nodiscard]] Fd stats_fd() const;
+  // KVM's counters of this vCPU, for any thread; closed where the host has none.
+  [[nodiscard]] const Fd& stats_fd() const { return stats_; }
 
   [[nodiscard]] uint32_t index() const { return index_; }
   // Any thread: makes run() return Interrupted, now or at its next call. `thread` is the one that runs this
@@ -64,13 +64,14 @@ class Vcpu {
 
  private:
   friend class Vm;
-  Vcpu(uint32_t index, Fd fd, Mapping run) : index_(index), fd_(std::move(fd)), run_area_(std::move(run)) {}
+  Vcpu(uint32_t index, Fd fd, Mapping run);
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] kvm_run* area() const { return reinterpret_cast<kvm_run*>(run_area_.data()); }
   Exit decode() const;
 
   uint32_t index_;
   Fd fd_;
+  Fd stats_;  // opened here and now: KVM hands it out only while the vCPU does not run
   Mapping run_area_;
 };
 
