@@ -136,8 +136,10 @@ const std::array kKeys = {
         }},
     Key{"memory",
         [](Reader& r, const Json& v) -> Result<void> {
-          VMM_TRY_ASSIGN(const auto size, Reader::text(v));
-          VMM_TRY_ASSIGN(r.config.memory, parse_size(size));
+          VMM_TRY_ASSIGN(const auto text, Reader::text(v));
+          VMM_TRY_ASSIGN(const auto memory, parse_memory(text));
+          r.config.memory = memory.size;
+          r.config.memory_backing = memory.backing;
           return {};
         }},
     Key{"disk",
@@ -291,7 +293,8 @@ std::string write_config(const Config& config) {
     put("cpus", true, format_cpus({config.cpus, config.pins}));
   }
   put("cpu", config.cpu_model != defaults.cpu_model, config.cpu_model);
-  put("memory", config.memory != defaults.memory, format_size(config.memory));
+  put("memory", config.memory != defaults.memory || config.memory_backing != defaults.memory_backing,
+      format_memory({config.memory, config.memory_backing}));
   put("disk", !config.disks.empty(), disks_json(config));
   if (config.nets) put("net", true, nets_json(*config.nets));
   put("console", config.console != defaults.console, format_console(config.console));

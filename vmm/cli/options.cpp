@@ -110,8 +110,18 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
         config.cpu_model = value;
         return {};
       });
-  add(app, "--memory", "SIZE", "Guest memory, like 256M or 4G, at least 64M [512M]",
-      into(config.memory, parse_size));
+  add(app, "--memory", "SIZE[,hugepages=2M|transparent|none][,backing=private|memfd][,prefault]",
+      "Guest memory, like 256M or 4G, at least 64M. hugepages: 2M takes the host's reserved huge pages, "
+      "transparent asks for huge pages where there are some, none does without; unless given, as the host "
+      "does by itself. backing=memfd: memory that other processes can share. prefault: take all of it at "
+      "once. Memory that the guest frees goes back to the host, but not from reserved huge pages, and from "
+      "prefaulted memory only on demand (vmm ctl) [512M]",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY_ASSIGN(const auto memory, parse_memory(value));
+        config.memory = memory.size;
+        config.memory_backing = memory.backing;
+        return {};
+      });
 }
 
 void add_device_options(CLI::App& app, Parsed& parsed) {
@@ -253,6 +263,10 @@ Result<void> check(const Config& config) {
                 format_size(Config::kMinimumMemory));
   }
   if (config.memory % 4096 != 0) return fail("--memory {}: not a multiple of 4K", config.memory);
+  if (config.memory_backing.huge_pages == MemoryBacking::HugePages::reserved &&
+      config.memory % (2ULL << 20) != 0) {
+    return fail("--memory {},hugepages=2M: not a multiple of 2M", format_size(config.memory));
+  }
   constexpr uint64_t kMostMemory = 1ULL << 40;
   if (config.memory > kMostMemory) {
     return fail("--memory {}: more than {}", format_size(config.memory), format_size(kMostMemory));

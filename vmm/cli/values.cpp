@@ -76,6 +76,53 @@ std::string format_size(uint64_t bytes) {
   return fmt::format("{}", bytes);
 }
 
+Result<MemoryValue> parse_memory(std::string_view text) {
+  using HugePages = MemoryBacking::HugePages;
+  const auto words = split(text);
+  MemoryValue memory;
+  VMM_TRY_ASSIGN(memory.size, parse_size(value_of(words.front(), "size").value_or(words.front())));
+  for (size_t i = 1; i < words.size(); ++i) {
+    const auto& word = words[i];
+    if (word == "hugepages=2M") {
+      memory.backing.huge_pages = HugePages::reserved;
+    } else if (word == "hugepages=transparent") {
+      memory.backing.huge_pages = HugePages::transparent;
+    } else if (word == "hugepages=none") {
+      memory.backing.huge_pages = HugePages::none;
+    } else if (word == "backing=private" || word == "backing=memfd") {
+      memory.backing.shared = word == "backing=memfd";
+    } else if (word == "prefault") {
+      memory.backing.prefault = true;
+    } else {
+      return fail(
+          "--memory {}: \"{}\" is not an option of memory; there are hugepages=2M, hugepages=transparent, "
+          "hugepages=none, backing=private, backing=memfd and prefault",
+          text, word);
+    }
+  }
+  return memory;
+}
+
+std::string format_memory(const MemoryValue& memory) {
+  auto text = format_size(memory.size);
+  switch (memory.backing.huge_pages) {
+    case MemoryBacking::HugePages::host:
+      break;
+    case MemoryBacking::HugePages::none:
+      text += ",hugepages=none";
+      break;
+    case MemoryBacking::HugePages::transparent:
+      text += ",hugepages=transparent";
+      break;
+    case MemoryBacking::HugePages::reserved:
+      text += ",hugepages=2M";
+      break;
+  }
+  if (memory.backing.shared) text += ",backing=memfd";
+  if (memory.backing.prefault) text += ",prefault";
+  return text;
+}
+
 Result<DiskConfig> parse_disk(std::string_view text) {
   const auto words = split(text);
   DiskConfig disk;

@@ -27,6 +27,15 @@ std::string format_cpus(const Cpus& cpus);
 Result<uint64_t> parse_size(std::string_view text);
 std::string format_size(uint64_t bytes);
 
+// "SIZE" or "size=SIZE", then "[,hugepages=2M|transparent|none][,backing=private|memfd][,prefault]".
+struct MemoryValue {
+  uint64_t size = 0;  // bytes
+  MemoryBacking backing;
+  friend bool operator==(const MemoryValue&, const MemoryValue&) = default;
+};
+Result<MemoryValue> parse_memory(std::string_view text);
+std::string format_memory(const MemoryValue& memory);
+
 // "FILE[,ro][,serial=TEXT][,direct][,queues=N][,iothread][,bps=SIZE][,iops=N]". A comma in FILE is written
 // twice.
 Result<DiskConfig> parse_disk(std::string_view text);

@@ -82,6 +82,20 @@ class GuestSlice {
   size_t size_ = 0;
 };
 
+// How guest RAM is taken from the host.
+struct MemoryBacking {
+  enum class HugePages : uint8_t {
+    host,         // as /sys/kernel/mm/transparent_hugepage/enabled has it
+    none,         // 4 KiB pages, whatever the host would do by itself
+    transparent,  // 2 MiB pages wherever the host has them to give
+    reserved,     // 2 MiB pages out of the host's pool (hugetlbfs), all of them or no machine
+  };
+  HugePages huge_pages = HugePages::host;
+  bool shared = false;    // a memfd, so that another process can map it; else private to this one
+  bool prefault = false;  // every page is taken at once instead of on first touch
+  friend bool operator==(const MemoryBacking&, const MemoryBacking&) = default;
+};
+
 class GuestMemory {
  public:
   // A contiguous run of RAM in the guest; becomes one KVM memory slot.
@@ -94,9 +108,9 @@ class GuestMemory {
     uint64_t size = 0;  // bytes, a multiple of 4 KiB
   };
 
-  // Zeroed private anonymous RAM over `ranges`, which must be sorted and apart. Pages are taken on first
-  // touch.
-  static Result<GuestMemory> create(std::span<const Range> ranges);
+  // Zeroed RAM over `ranges`, which must be sorted and apart. On the host it lies as it does in the guest,
+  // modulo 2 MiB, so that huge pages serve both.
+  static Result<GuestMemory> create(std::span<const Range> ranges, const MemoryBacking& backing = {});
 
   // The bytes [gpa, gpa + length), if all of them are RAM of one region. Length 0 is allowed inside RAM.
   [[nodiscard]] std::optional<GuestSlice> slice(Gpa gpa, uint64_t length) const;
@@ -117,11 +131,19 @@ class GuestMemory {
     return at.has_value();
   }
 
+  // Gives the 4 KiB pages that lie wholly inside `slice` back to the host, with all that is in them: what the
+  // guest reads there next is not defined, but its own or zero. False if the host did not take them. Pages of
+  // the host's reserved pool stay: they cannot be had again for certain.
+  bool discard(const GuestSlice& slice) const;
+  [[nodiscard]] bool can_discard() const { return backing_.huge_pages != MemoryBacking::HugePages::reserved; }
+
+  [[nodiscard]] const MemoryBacking& backing() const { return backing_; }
   [[nodiscard]] std::span<const Region> regions() const { return regions_; }
   [[nodiscard]] uint64_t size() const;            // bytes of RAM
   [[nodiscard]] uint64_t resident_bytes() const;  // bytes the host has given pages for (mincore)
 
  private:
+  MemoryBacking backing_;
   std::vector<Region> regions_;
 };
 

@@ -14,6 +14,7 @@
 
 #include "devices/backend/host_forward.h"
 #include "devices/backend/mac_address.h"
+#include "vmm/core/guest_memory.h"
 #include "vmm/core/log.h"
 #include "vmm/core/types.h"
 
@@ -79,6 +80,7 @@ struct Config {
       pins;  // the host CPU of each vCPU, as many as cpus; empty: wherever the host puts them
   std::string cpu_model = "host";
   uint64_t memory = 512ULL << 20;  // bytes, a multiple of 4 KiB
+  MemoryBacking memory_backing;
 
   std::vector<DiskConfig> disks;
   // None given: one user network. An empty list: no network.

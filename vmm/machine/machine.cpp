@@ -211,7 +211,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Hos
 
 Result<void> Machine::Parts::create_memory() {
   const auto ranges = layout::ram_ranges(config.memory);
-  VMM_TRY_ASSIGN(memory, GuestMemory::create(ranges));
+  VMM_TRY_ASSIGN(memory, GuestMemory::create(ranges, config.memory_backing));
   return {};
 }
 

@@ -62,6 +62,7 @@ TEST(Options, WrongValuesAreNamed) {
   EXPECT_NE(error_of({"--kernel", "k", "--memory", "1M"}).find("64M"), std::string::npos);
   EXPECT_NE(error_of({"--kernel", "k", "--memory", "64G", "--cpus", "0"}).find("--cpus"), std::string::npos);
   EXPECT_NE(error_of({"--kernel", "k", "--cpus", "255"}).find("254"), std::string::npos);
+  EXPECT_NE(error_of({"--kernel", "k", "--memory", "129M,hugepages=2M"}).find("2M"), std::string::npos);
   EXPECT_NE(error_of({"--kernel", "k", "--memory", "2T"}).find("1T"), std::string::npos);
   EXPECT_NE(error_of({"--kernel", "k", "--frobnicate"}).find("frobnicate"), std::string::npos);
   EXPECT_NE(error_of({"--kernel", "k", "--expect", "("}).find("expression"), std::string::npos);
@@ -87,7 +88,7 @@ TEST(ConfigFile, SaysAllThatTheOptionsSay) {
       "--kernel",    "k",           "--initrd",
       "i",           "--append",    "quiet",
       "--cpus",      "3,pin=0,2,1", "--cpu",
-      "host,-avx2",  "--memory",    "1G",
+      "host,-avx2",  "--memory",    "1G,hugepages=transparent",
       "--disk",      "a,,b,ro",     "--disk",
       "c",           "--net",       "tap=t0",
       "--console",   "file=log",    "--virtio-console",

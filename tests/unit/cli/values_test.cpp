@@ -33,6 +33,22 @@ TEST(Values, Cpus) {
   }
 }
 
+TEST(Values, Memory) {
+  EXPECT_EQ(parse_memory("1G"), (MemoryValue{.size = 1ULL << 30, .backing = {}}));
+  const auto memory = parse_memory("size=1G,hugepages=2M,backing=memfd,prefault");
+  ASSERT_TRUE(memory) << memory.error().message;
+  EXPECT_EQ(memory->size, 1ULL << 30);
+  EXPECT_EQ(memory->backing, (MemoryBacking{MemoryBacking::HugePages::reserved, true, true}));
+  for (const auto* text : {"768M", "1G,hugepages=2M,backing=memfd,prefault", "1G,hugepages=transparent",
+                           "1G,hugepages=none", "4096,backing=memfd"}) {
+    EXPECT_EQ(parse_memory(text).map(format_memory).value_or(""), text);
+  }
+  for (const auto* bad : {"", "size=", "hugepages=2M", "1G,hugepages=1G", "1G,hugepages", "1G,backing=file",
+                          "1G,prefault=1", "1G,", "1G,size=2G"}) {
+    EXPECT_FALSE(parse_memory(bad)) << bad;
+  }
+}
+
 TEST(Values, Disks) {
   const auto disk = parse_disk("a,,b.img,ro,serial=X1");
   ASSERT_TRUE(disk) << disk.error().message;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/core/guest_memory.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace vmm {
@@ -49,6 +50,63 @@ TEST(GuestMemory, PagesAreTakenOnFirstTouch) {
   ASSERT_TRUE(memory.store(Gpa{0x3000}, 1));
   EXPECT_GT(memory.resident_bytes(), before);
   EXPECT_EQ(memory.size(), 2 * kMiB);
+}
+
+// ---- how it is taken, and given back
+
+class BackedMemory : public testing::TestWithParam<MemoryBacking> {
+ protected:
+  static GuestMemory create(uint64_t size) {
+    const GuestMemory::Range ranges[] = {{Gpa{0}, size}, {Gpa{1ULL << 32}, size}};
+    return GuestMemory::create(ranges, GetParam()).value();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, BackedMemory,
+                         testing::Values(MemoryBacking{},
+                                         MemoryBacking{.huge_pages = MemoryBacking::HugePages::none},
+                                         MemoryBacking{.huge_pages = MemoryBacking::HugePages::transparent},
+                                         MemoryBacking{.shared = true}));
+
+TEST_P(BackedMemory, IsZeroAndLiesLikeTheGuests) {
+  const auto memory = create(3 * kMiB);
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{3 * kMiB - 8}), 0U);
+  for (const auto& region : memory.regions()) {
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(region.mapping.data()) % (2 * kMiB), 0U);
+  }
+}
+
+TEST_P(BackedMemory, DiscardGivesWholePagesBack) {
+  const auto memory = create(4 * kMiB);
+  for (uint64_t at = 0; at < 4 * kMiB; at += 4096) ASSERT_TRUE(memory.store(Gpa{at}, at + 1));
+  const auto before = memory.resident_bytes();
+  EXPECT_GE(before, 4 * kMiB);
+  // From the middle of one page to the middle of another: those two stay.
+  EXPECT_TRUE(memory.discard(*memory.slice(Gpa{0x800}, 2 * kMiB)));
+  EXPECT_EQ(memory.resident_bytes(), before - (2 * kMiB - 4096));
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{0}), 1U);
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{0x1000}), 0U);
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{2 * kMiB - 4096}), 0U);
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{2 * kMiB}), 2 * kMiB + 1);
+  // Less than a page: nothing to give.
+  EXPECT_TRUE(memory.discard(*memory.slice(Gpa{2 * kMiB + 8}, 4096)));
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{2 * kMiB}), 2 * kMiB + 1);
+  EXPECT_EQ(memory.load<uint64_t>(Gpa{2 * kMiB + 4096}), 2 * kMiB + 4097);
+}
+
+TEST(GuestMemory, PrefaultTakesEveryPage) {
+  const GuestMemory::Range ranges[] = {{Gpa{0}, 130 * kMiB}, {Gpa{1ULL << 32}, kMiB}};
+  const auto memory = GuestMemory::create(ranges, {.prefault = true}).value();
+  EXPECT_EQ(memory.resident_bytes(), 131 * kMiB);
+}
+
+// The host's pool is empty or not; a refusal says how many pages it has and how it gets more.
+TEST(GuestMemory, ReservedHugePagesAreTakenOrRefused) {
+  const GuestMemory::Range ranges[] = {{Gpa{0}, 1ULL << 50}};
+  const auto memory = GuestMemory::create(ranges, {.huge_pages = MemoryBacking::HugePages::reserved});
+  ASSERT_FALSE(memory);
+  EXPECT_THAT(memory.error().message, testing::HasSubstr("take 536870912 huge pages of 2 MiB"));
+  EXPECT_THAT(memory.error().message, testing::HasSubstr("nr_hugepages"));
 }
 
 TEST(GuestSlice, RingIndices) {
