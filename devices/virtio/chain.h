@@ -40,14 +40,17 @@ class Chain {
   [[nodiscard]] bool readable_iov(size_t offset, size_t length, std::vector<iovec>& to) const;
   [[nodiscard]] bool writable_iov(size_t offset, size_t length, std::vector<iovec>& to) const;
 
+  // The buffers of the writable part themselves, for a device that acts on the memory and not on what is in
+  // it.
+  [[nodiscard]] std::span<const GuestSlice> writable() const {
+    return std::span{buffers_}.subspan(readable_count_);
+  }
+
  private:
   friend class Queue;
   Chain() = default;
   [[nodiscard]] std::span<const GuestSlice> readable() const {
     return std::span{buffers_}.first(readable_count_);
-  }
-  [[nodiscard]] std::span<const GuestSlice> writable() const {
-    return std::span{buffers_}.subspan(readable_count_);
   }
 
   uint16_t head_ = 0;

@@ -151,11 +151,17 @@ std::string receipt_json(const Receipt& receipt) {
   for (const auto& traffic : receipt.traffic) {
     json["traffic_bytes"].push_back({{"device", traffic.device}, {"in", traffic.in}, {"out", traffic.out}});
   }
-  json["memory_bytes"] = {
-      {"guest", receipt.memory_size}, {"guest_touched", receipt.memory_touched}, {"vmm", receipt.memory_vmm}};
+  json["memory_bytes"] = {{"guest", receipt.memory_size},
+                          {"guest_touched", receipt.memory_touched},
+                          {"guest_reported_free", receipt.memory_reported},
+                          {"vmm", receipt.memory_vmm}};
   json["kvm"] = Json::object();
   for (const auto& counter : receipt.kvm) json["kvm"][counter.name] = counter.value;
-  return dump(json);
+  return json;
+}
+
+std::string receipt_json(const Receipt& receipt) {
+  return dump(receipt_object(receipt));
 }
 
 std::string host_text(const HostReport& report) {

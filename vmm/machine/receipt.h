@@ -66,10 +66,11 @@ struct Receipt {
   std::vector<Traffic> traffic;  // disks, networks, consoles
   uint64_t interrupts = 0;       // that devices asked for
 
-  uint64_t memory_size = 0;     // bytes of guest RAM
-  uint64_t memory_touched = 0;  // of it, bytes that the host gave pages for
-  uint64_t memory_vmm = 0;      // private bytes of this process beside guest RAM
-  std::vector<Counter> kvm;     // KVM's own, of the VM and all vCPUs together; empty where the host has none
+  uint64_t memory_size = 0;      // bytes of guest RAM
+  uint64_t memory_touched = 0;   // of it, bytes that the host gave pages for
+  uint64_t memory_reported = 0;  // bytes that the guest had free and the host took back, each time
+  uint64_t memory_vmm = 0;       // private bytes of this process beside guest RAM
+  std::vector<Counter> kvm;      // KVM's own, of the VM and all vCPUs together; empty where the host has none
 };
 
 // CPU time of the whole process so far.

@@ -37,6 +37,7 @@ struct VirtioDevices::Parts {
   std::vector<virtio::Blk*> disks;
   std::vector<const virtio::Net*> nets;
   const virtio::Rng* rng = nullptr;
+  virtio::Balloon* balloon = nullptr;
 
   std::vector<std::unique_ptr<IrqLine>> lines;
   std::unique_ptr<pci::RootBus> bus;
@@ -81,6 +82,13 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   auto source = std::make_unique<virtio::Rng>(wiring.loop, entropy, "rng0");
   rng = source.get();
   devices.push_back(std::move(source));
+  // Who had all memory taken beforehand does not want it back page by page.
+  const bool report_free_pages = wiring.memory.can_discard() && !config.memory_backing.prefault;
+  auto elastic =
+      std::make_unique<virtio::Balloon>(wiring.loop, wiring.memory, "balloon0",
+                                        virtio::Balloon::Options{.report_free_pages = report_free_pages});
+  balloon = elastic.get();
+  devices.push_back(std::move(elastic));
   return {};
 }
 
@@ -158,6 +166,10 @@ firmware::AcpiConfig VirtioDevices::describe(const Config& config) const {
   return acpi;
 }
 
+virtio::Balloon& VirtioDevices::balloon() {
+  return *parts_->balloon;
+}
+
 void VirtioDevices::stop() {
   for (auto& transport : parts_->on_pci) transport->core().reset();
   for (auto& transport : parts_->on_mmio) transport->reset();
@@ -180,6 +192,7 @@ void VirtioDevices::report(Receipt& receipt) const {
   }
   for (const auto* net : parts_->nets) add(net->name(), net->received().bytes, net->sent().bytes);
   add(parts_->rng->name(), parts_->rng->bytes(), 0);
+  receipt.memory_reported += parts_->balloon->reported();
 }
 
 }  // namespace vmm

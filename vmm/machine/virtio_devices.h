@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "devices/virtio/balloon.h"
 #include "firmware/acpi.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/event_loop.h"
@@ -37,6 +38,8 @@ class VirtioDevices {
 
   // After the vCPUs have stopped: every device is reset and touches guest memory no more.
   void stop();
+
+  [[nodiscard]] virtio::Balloon& balloon();
 
   void report(Receipt& receipt) const;
 
