@@ -5,41 +5,12 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
 namespace vmm::backend {
 namespace {
-
-Result<sockaddr_un> address_of(const std::filesystem::path& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const auto& name = path.native();
-  if (name.empty() || name.size() >= sizeof address.sun_path) {
-    return fail("make console socket {}: the path has {} bytes, 1 to {} are possible; use a shorter one",
-                name, name.size(), sizeof address.sun_path - 1);
-  }
-  std::memcpy(address.sun_path, name.data(), name.size());
-  return address;
-}
-
-const sockaddr* generic(const sockaddr_un& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
-
-// True if there is a socket at the path and no process behind it.
-bool is_left_behind(const sockaddr_un& address) {
-  struct stat status{};
-  if (::lstat(address.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
-  const Fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  return probe && ::connect(probe.get(), generic(address), sizeof address) != 0 && errno == ECONNREFUSED;
-}
 
 bool has_gone(int client) {
   pollfd state{.fd = client, .events = 0, .revents = 0};
@@ -51,51 +22,25 @@ bool has_gone(int client) {
 Result<std::unique_ptr<SocketConsole>> SocketConsole::create(EventLoop& loop,
                                                              const std::filesystem::path& path) {
   ignore_broken_pipes();
-  VMM_TRY_ASSIGN(const auto address, address_of(path));
-  Fd listener{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  if (!listener) return fail(errno, "make console socket {}", path.native());
-  // The mode of the descriptor is the mode that bind(2) gives the file: it is never there with a wider one.
-  if (::fchmod(listener.get(), 0600) != 0) return fail(errno, "make console socket {}", path.native());
-  int bound = ::bind(listener.get(), generic(address), sizeof address);
-  if (bound != 0 && errno == EADDRINUSE) {
-    if (!is_left_behind(address)) {
-      return fail("make console socket {}: something is there already and in use; choose another path",
-                  path.native());
-    }
-    ::unlink(path.c_str());
-    bound = ::bind(listener.get(), generic(address), sizeof address);
-  }
-  struct stat status{};
-  if (bound != 0 || ::listen(listener.get(), 4) != 0 || ::lstat(path.c_str(), &status) != 0) {
-    return fail(errno, "make console socket {}", path.native());
-  }
-  std::unique_ptr<SocketConsole> console{new SocketConsole{loop, std::move(listener), path, status.st_ino}};
+  VMM_TRY_ASSIGN(auto listener, ListeningSocket::create(path, "console socket"));
+  std::unique_ptr<SocketConsole> console{new SocketConsole{loop, std::move(listener)}};
   loop.post([weak = std::weak_ptr{console->self_}] {
     const auto self = weak.lock();
     if (!self) return;
     auto& it = **self;
-    it.arrivals_ = it.loop_.watch(it.listener_.get(), EPOLLIN, [&it](uint32_t) { it.handle_arrival(); });
+    it.arrivals_ = it.loop_.watch(it.listener_->get(), EPOLLIN, [&it](uint32_t) { it.handle_arrival(); });
   });
   return console;
 }
 
-SocketConsole::SocketConsole(EventLoop& loop, Fd listener, std::filesystem::path path, ino_t inode)
+SocketConsole::SocketConsole(EventLoop& loop, std::unique_ptr<ListeningSocket> listener)
     : loop_(loop),
       listener_(std::move(listener)),
-      path_(std::move(path)),
-      inode_(inode),
       output_(loop, OutputStream::Broken::keep_for_next),
       self_(std::make_shared<SocketConsole*>(this)) {}
 
-SocketConsole::~SocketConsole() {
-  struct stat status{};
-  if (::lstat(path_.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) && status.st_ino == inode_) {
-    ::unlink(path_.c_str());
-  }
-}
-
 void SocketConsole::handle_arrival() {
-  Fd client{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+  Fd client = listener_->accept();
   if (!client) return;
   // A client that left a moment ago may be noticed only now, behind its successor.
   if (input_.is_open() && has_gone(client_)) handle_end();

@@ -4,24 +4,21 @@
 // while nobody is there is kept, the latest of it, and is the first thing the next client sees.
 #pragma once
 
-#include <sys/types.h>
-
 #include <filesystem>
 #include <functional>
 #include <memory>
 
 #include "devices/backend/console.h"
 #include "devices/backend/input_slot.h"
+#include "devices/backend/listening_socket.h"
 #include "devices/backend/output_stream.h"
 
 namespace vmm::backend {
 
 class SocketConsole final : public Console {
  public:
-  // Makes the socket, for its owner only (mode 0600). A socket left behind by a process that is gone is
-  // replaced.
+  // To be destroyed on the loop's thread, or when the loop has stopped.
   static Result<std::unique_ptr<SocketConsole>> create(EventLoop& loop, const std::filesystem::path& path);
-  ~SocketConsole() override;  // loop's thread, or when the loop has stopped; removes the socket
 
   void write(std::span<const std::byte> bytes) override { output_.write(bytes); }
   void set_input(Input input) override { input_.set_input(std::move(input)); }
@@ -31,15 +28,13 @@ class SocketConsole final : public Console {
   [[nodiscard]] uint64_t dropped() const override { return output_.dropped(); }
 
  private:
-  SocketConsole(EventLoop& loop, Fd listener, std::filesystem::path path, ino_t inode);
+  SocketConsole(EventLoop& loop, std::unique_ptr<ListeningSocket> listener);
   void handle_arrival();
   void welcome(Fd client);
   void handle_end();
 
   EventLoop& loop_;
-  Fd listener_;
-  const std::filesystem::path path_;
-  const ino_t inode_;  // of our socket: another's of the same name is not ours to remove
+  const std::unique_ptr<ListeningSocket> listener_;
   EventLoop::Watch arrivals_;
   OutputStream output_;
   InputSlot input_;

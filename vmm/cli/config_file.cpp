@@ -13,6 +13,7 @@
 
 #include "vmm/cli/values.h"
 #include "vmm/machine/console_watch.h"
+#include "vmm/machine/controls.h"
 
 namespace vmm::cli {
 namespace {
@@ -200,6 +201,14 @@ const std::array kKeys = {
           r.config.kernel_cache = text == "none" ? fs::path{} : r.resolve(text);
           return {};
         }},
+    Key{"id",
+        [](Reader& r, const Json& v) -> Result<void> {
+          VMM_TRY_ASSIGN(auto id, Reader::text(v));
+          VMM_TRY(control_path(id));
+          r.config.id = std::move(id);
+          return {};
+        }},
+    Key{"control", [](Reader& r, const Json& v) { return r.path(v, r.config.control); }},
     Key{"symbols", [](Reader& r, const Json& v) { return r.path(v, r.config.symbols); }},
     Key{"silence",
         [](Reader& r, const Json& v) -> Result<void> {
@@ -310,6 +319,8 @@ std::string write_config(const Config& config) {
   if (config.kernel_cache) {
     put("kernel-cache", true, config.kernel_cache->empty() ? "none" : config.kernel_cache->string());
   }
+  put("id", !config.id.empty(), config.id);
+  put("control", !config.control.empty(), config.control.string());
   put("symbols", !config.symbols.empty(), config.symbols.string());
   put("silence", config.silence != defaults.silence, config.silence.count());
   put("log", config.log != defaults.log, log_level_name(config.log));

@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "vmm/cli/config_file.h"
+#include "vmm/cli/control.h"
 #include "vmm/cli/options.h"
 #include "vmm/cli/report_text.h"
 #include "vmm/core/fd.h"
@@ -65,7 +66,7 @@ int run(const Config& config, std::chrono::steady_clock::time_point begin) {
   Receipt receipt;
   std::string last_lines;
   {
-    auto session = Session::create(config, begin, say);
+    auto session = Session::create(config, begin, say, answer_control);
     if (!session) return report_error(session.error(), kHostFailure);
     auto result = (*session)->run();
     if (!result) return report_error(result.error(), kHostFailure);
@@ -94,6 +95,12 @@ int main_without_net(std::span<const char* const> arguments, std::chrono::steady
       return 0;
     case Command::Kind::doctor:
       return doctor(command->json);
+    case Command::Kind::control: {
+      const auto told = control(command->request);
+      if (!told) return report_error(told.error(), kHostFailure);
+      fmt::print("{}", *told);
+      return 0;
+    }
     case Command::Kind::run:
       break;
   }

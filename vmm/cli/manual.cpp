@@ -30,6 +30,27 @@ constexpr std::array kExitCodes = {
     ExitCode{"128+N", "stopped by signal N, the second time it came; the first one presses the power button"},
 };
 
+struct ControlCommand {
+  std::string_view words;
+  std::string_view request;
+  std::string_view meaning;
+};
+
+constexpr std::array kControlCommands = {
+    ControlCommand{
+        "stats", R"({"command": "stats"})",
+        "Prints the receipt so far and, in bytes, \"memory\": its size, the target, the balloon (what the "
+        "guest says that it gave), whether there is a driver, and what the guest tells of its memory "
+        "(null if it did not within half a second)."},
+    ControlCommand{
+        "memory SIZE", R"({"command": "memory", "size": "768M"})",
+        "Asks the guest to keep SIZE of its memory and give the host the rest, from 64M up to --memory. "
+        "It does so as far as it can, and takes some back rather than run out of memory. The answer's "
+        "\"driver\" says whether the guest can do it (yet)."},
+    ControlCommand{"power-button", R"({"command": "power-button"})", "Asks the guest to power off."},
+    ControlCommand{"quit", R"({"command": "quit"})", "Ends the machine as Ctrl-A x does."},
+};
+
 struct Example {
   std::string_view what;
   std::string_view command;
@@ -80,7 +101,9 @@ std::string upper_case(std::string text) {
 std::string manual_page(const CLI::App& app) {
   std::string page = fmt::format(".TH VMM 1 \"\" \"vmm {}\" \"User Commands\"\n", VMM_VERSION);
   page += ".SH NAME\nvmm \\- boot a Linux guest on KVM\n";
-  page += ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n";
+  page +=
+      ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n.br\n.B vmm "
+      "ctl\n.I MACHINE COMMAND\n";
   page +=
       ".SH DESCRIPTION\n.B vmm\nruns an unmodified guest in a virtual machine: it drives /dev/kvm and gives "
       "the guest\n"
@@ -112,6 +135,19 @@ std::string manual_page(const CLI::App& app) {
   page +=
       ".SH KEYS\nOn a terminal, Ctrl\\-A begins a key of vmm: Ctrl\\-A x quits, Ctrl\\-A h helps,\n"
       "Ctrl\\-A Ctrl\\-A types one Ctrl\\-A.\n";
+  page +=
+      ".SH CONTROL SOCKET\n.B vmm ctl\n.I MACHINE COMMAND\nasks a running machine, named by its \\-\\-id or "
+      "by the "
+      "path of its \\-\\-control socket, which only its\nowner may use. The language on it is JSON, a line "
+      "for each "
+      "request and each answer.\n";
+  for (const auto& [words, request, meaning] : kControlCommands) {
+    page += fmt::format(".TP\n.B {}\n{}\n.br\n{}\n", troff(words), troff(meaning), troff(request));
+  }
+  page +=
+      "An answer has a true \\(dqok\\(dq, or a false one and an \\(dqerror\\(dq that says why. A client's "
+      "next "
+      "request\nis looked at when the one before it has been answered.\n";
   page += ".SH EXIT STATUS\n";
   for (const auto& [code, meaning] : kExitCodes)
     page += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
@@ -148,7 +184,7 @@ _vmm() {{
     --transport) mapfile -t COMPREPLY < <(compgen -W 'pci mmio mmio-cmdline' -- "$current"); return ;;
     --log) mapfile -t COMPREPLY < <(compgen -W 'error warning info debug' -- "$current"); return ;;
   esac
-  mapfile -t COMPREPLY < <(compgen -W 'doctor {1}' -- "$current")
+  mapfile -t COMPREPLY < <(compgen -W 'doctor ctl {1}' -- "$current")
 }}
 complete -o nospace -o filenames -F _vmm vmm
 )",

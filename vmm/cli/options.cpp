@@ -19,6 +19,7 @@ namespace {
 struct Parsed {
   Command command;
   std::string config_file;
+  std::vector<std::string> control;  // the words after ctl
   bool print_config = false;
   bool print_manual = false;
   bool print_completion = false;
@@ -185,6 +186,14 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
         config.kernel_cache = value == "none" ? "" : value;
         return {};
       });
+  add(app, "--id", "NAME",
+      "Name of this machine: its control socket is $XDG_RUNTIME_DIR/vmm/NAME, and vmm ctl NAME asks it",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY(control_path(value));
+        config.id = value;
+        return {};
+      });
+  add(app, "--control", "FILE", "Make the control socket at FILE", into_path(config.control));
   add(app, "--symbols", "FILE", "ELF file or System.map that names addresses in diagnostics",
       into_path(config.symbols));
   add(app, "--silence", "SECONDS",
@@ -242,6 +251,11 @@ void build(CLI::App& app, Parsed& parsed) {
   auto* doctor =
       app.add_subcommand("doctor", "Say what this host can do, and what to do about what it cannot");
   doctor->add_flag("--json", parsed.command.json, "As JSON, for scripts");
+  auto* control = app.add_subcommand(
+      "ctl", "Ask a running machine: MACHINE is its --id, or the path of its --control socket");
+  control->add_option("words", parsed.control)
+      ->type_name(fmt::format("MACHINE {}", kControlUsage))
+      ->allow_extra_args();
   app.footer(std::string{help_footer()});
 }
 
@@ -290,7 +304,10 @@ Result<Command> parse_command_line(std::span<const char* const> arguments) {
   } catch (const CLI::Success& success) {  // --help, --version
     std::ostringstream out;
     app.exit(success, out, out);
-    return Command{.kind = Command::Kind::print_text, .config = {}, .json = false, .text = out.str()};
+    Command command;
+    command.kind = Command::Kind::print_text;
+    command.text = out.str();
+    return command;
   } catch (const CLI::ParseError& error) {
     return fail("{}", error.what());
   }
@@ -302,6 +319,11 @@ Result<Command> parse_command_line(std::span<const char* const> arguments) {
   }
   if (app.got_subcommand("doctor")) {
     command.kind = Command::Kind::doctor;
+    return command;
+  }
+  if (app.got_subcommand("ctl")) {
+    command.kind = Command::Kind::control;
+    VMM_TRY_ASSIGN(command.request, parse_control(parsed.control));
     return command;
   }
   VMM_TRY(check(command.config));

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/control.h"
 #include "vmm/core/result.h"
 #include "vmm/machine/config.h"
 
@@ -19,11 +20,12 @@ namespace vmm::cli {
 
 // What the command line asks for.
 struct Command {
-  enum class Kind : uint8_t { run, doctor, print_config, print_text };
+  enum class Kind : uint8_t { run, doctor, control, print_config, print_text };
   Kind kind = Kind::run;
-  Config config;      // run, print_config
-  bool json = false;  // doctor
-  std::string text;   // print_text: help, version, the manual page, a completion script
+  Config config;           // run, print_config
+  bool json = false;       // doctor
+  ControlRequest request;  // control
+  std::string text;        // print_text: help, version, the manual page, a completion script
 };
 
 // Exit code 2 goes with the error: something on the command line, or in the configuration file, is wrong.

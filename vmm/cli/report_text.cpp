@@ -110,7 +110,7 @@ std::string receipt_text(const Receipt& receipt) {
   return text;
 }
 
-std::string receipt_json(const Receipt& receipt) {
+nlohmann::ordered_json receipt_object(const Receipt& receipt) {
   Json json;
   json["outcome"] = {{"kind", outcome_name(receipt.outcome.kind)},
                      {"detail", receipt.outcome.detail},

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "vmm/machine/host.h"
 #include "vmm/machine/receipt.h"
 
@@ -12,6 +14,7 @@ namespace vmm::cli {
 
 [[nodiscard]] std::string receipt_text(const Receipt& receipt);
 [[nodiscard]] std::string receipt_json(const Receipt& receipt);
+[[nodiscard]] nlohmann::ordered_json receipt_object(const Receipt& receipt);
 
 [[nodiscard]] std::string host_text(const HostReport& report);
 [[nodiscard]] std::string host_json(const HostReport& report);

@@ -95,8 +95,10 @@ struct Config {
   bool pit = false;          // the i8254 and the ACPI PM timer, for kernels that need them
   // Where unpacked kernels are kept. None: in the user's cache directory; empty: nowhere.
   std::optional<std::filesystem::path> kernel_cache;
-  std::filesystem::path stats;  // receipt as JSON; empty: none
-  std::filesystem::path trace;  // exits with their times, for Perfetto; empty: none
+  std::filesystem::path stats;    // receipt as JSON; empty: none
+  std::filesystem::path trace;    // exits with their times, for Perfetto; empty: none
+  std::string id;                 // names the control socket at its usual place; empty: no name
+  std::filesystem::path control;  // the control socket, wherever it is; empty: at its usual place, or none
   LogLevel log = LogLevel::warning;
 
   std::vector<Expectation> expectations;

@@ -309,10 +309,40 @@ void Machine::stop() {
   parts_->virtio->stop();
 }
 
-void Machine::press_power_button() {
-  if (!parts_->legacy->pm.press_power_button()) {
-    log(LogLevel::warning, "power button: the guest does not listen to it (yet)");
+bool Machine::press_power_button() {
+  return parts_->legacy->pm.press_power_button();
+}
+
+Result<void> Machine::set_memory(uint64_t bytes) {
+  const uint64_t size = parts_->memory->size();
+  if (bytes > size || bytes < Config::kMinimumMemory) {
+    return fail("memory: between {} MiB and {} MiB are possible", Config::kMinimumMemory >> 20, size >> 20);
   }
+  if (!parts_->memory->can_discard()) {
+    return fail("memory: this guest's is in reserved huge pages, which it keeps");
+  }
+  parts_->virtio->balloon().set_target(size - bytes);
+  return {};
+}
+
+MemoryReport Machine::memory() const {
+  const auto& balloon = parts_->virtio->balloon();
+  const uint64_t size = parts_->memory->size();
+  return {.size = size,
+          .target = size - balloon.target(),
+          .balloon = balloon.actual(),
+          .driver = balloon.has_driver(),
+          .guest = std::nullopt};
+}
+
+void Machine::ask_memory(std::function<void(const MemoryReport&)> done) const {
+  parts_->host.loop.post([this, done = std::move(done)] {
+    parts_->virtio->balloon().ask_statistics([this, done](const auto& statistics) {
+      auto report = memory();
+      report.guest = statistics;
+      done(report);
+    });
+  });
 }
 
 void Machine::report(Receipt& receipt) const {

@@ -17,6 +17,7 @@
 #include "vmm/kvm/system.h"
 #include "vmm/machine/backends.h"
 #include "vmm/machine/config.h"
+#include "vmm/machine/controls.h"
 #include "vmm/machine/outcome.h"
 #include "vmm/machine/receipt.h"
 #include "vmm/machine/trace.h"
@@ -50,7 +51,14 @@ class Machine {
   // Takes the vCPUs out of the guest for good and resets the devices; returns when both is done.
   void stop();
 
-  void press_power_button();
+  [[nodiscard]] bool press_power_button();  // true if the guest listens to it
+
+  // What the guest is asked to keep of its memory; any thread. Fails if that is more than there is, too
+  // little, or not to be had.
+  Result<void> set_memory(uint64_t bytes);
+  // Calls `done`, on the I/O loop's thread, when the guest has told its statistics; perhaps never.
+  void ask_memory(std::function<void(const MemoryReport&)> done) const;
+  [[nodiscard]] MemoryReport memory() const;  // without the guest's statistics
 
   // What KVM's exits, the devices and the memory say so far: added to `receipt`.
   void report(Receipt& receipt) const;

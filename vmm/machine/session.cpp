@@ -22,8 +22,9 @@
 namespace vmm {
 
 Result<std::unique_ptr<Session>> Session::create(const Config& config, Clock::time_point begin,
-                                                 std::function<void(const std::string&)> say) {
-  std::unique_ptr<Session> session{new Session{config, begin, std::move(say)}};
+                                                 std::function<void(const std::string&)> say,
+                                                 ControlProtocol protocol) {
+  std::unique_ptr<Session> session{new Session{config, begin, std::move(say), std::move(protocol)}};
   VMM_TRY(session->open());
   return session;
 }
@@ -78,6 +79,7 @@ Result<void> Session::open() {
   };
   VMM_TRY_ASSIGN(backends_, Backends::open(config_, *io_loop_, heard, quit));
   VMM_TRY(arm_timers());
+  VMM_TRY(open_control());
   phase("backends");
   return {};
 }
@@ -92,6 +94,19 @@ Result<void> Session::check_pins() const {
         "--cpus pin={}: no CPU of this host that vmm may run on; it may use {} of them, see taskset -p $$",
         cpu, CPU_COUNT(&allowed));
   }
+  return {};
+}
+
+Result<void> Session::open_control() {
+  VMM_TRY_ASSIGN(const auto path, make_control_path(config_));
+  if (path.empty()) return {};
+  VMM_TRY_ASSIGN(memory_unanswered_,
+                 Timer::create(*main_loop_, [this] { handle_memory(machine_->memory()); }));
+  VMM_TRY_ASSIGN(control_,
+                 LineServer::create(*main_loop_, path, "control socket",
+                                    [this](std::string_view request, const LineServer::Answer& answer) {
+                                      protocol_(*this, request, answer);
+                                    }));
   return {};
 }
 
@@ -155,6 +170,7 @@ Result<Receipt> Session::run() {
     VMM_TRY_ASSIGN(machine_, Machine::create(config_, host, events, phases));
     const auto built = since_begin();
     if (first) std::ranges::move(phases, std::back_inserter(receipt_.phases));
+    if (memory_target_) VMM_TRY(machine_->set_memory(*memory_target_));
 
     // The I/O loop is at rest while a machine is put together or taken apart.
     io_thread_ = std::thread{[this] {
@@ -213,7 +229,9 @@ void Session::handle_signal() {
     if (!asked_to_power_off_ && machine_) {
       asked_to_power_off_ = true;
       say_(fmt::format("{}: asking the guest to power off; a second one stops it", ::strsignal(number)));
-      machine_->press_power_button();
+      if (const auto pressed = press_power_button(); !pressed) {
+        log(LogLevel::warning, "{}", pressed.error().message);
+      }
       continue;
     }
     end({.kind = Outcome::Kind::signal,
@@ -228,6 +246,44 @@ void Session::handle_console() {
   if (watch_->scripted() && watch_->all_met()) {
     end({.kind = Outcome::Kind::expectations_met, .status = 0, .detail = "every expectation was met"});
   }
+}
+
+Receipt Session::receipt_so_far() const {
+  auto receipt = receipt_;
+  machine_->report(receipt);
+  receipt.traffic.push_back({"serial", backends_.serial->bytes_in(), backends_.serial->bytes_out()});
+  receipt.wall = since_begin();
+  receipt.cpu_vmm = process_cpu_time() - receipt.cpu_guest;
+  return receipt;
+}
+
+void Session::ask_memory(std::function<void(const MemoryReport&)> done) {
+  ask_memory_.push_back(std::move(done));
+  if (ask_memory_.size() > 1) return;  // asked already: one answer serves all
+  constexpr std::chrono::milliseconds kPatience{500};
+  memory_unanswered_->arm(kPatience);
+  machine_->ask_memory(
+      [this](const MemoryReport& report) { main_loop_->post([this, report] { handle_memory(report); }); });
+}
+
+void Session::handle_memory(const MemoryReport& report) {
+  memory_unanswered_->disarm();
+  for (const auto& done : std::exchange(ask_memory_, {})) done(report);
+}
+
+Result<void> Session::set_memory(uint64_t bytes) {
+  VMM_TRY(machine_->set_memory(bytes));
+  memory_target_ = bytes;
+  return {};
+}
+
+Result<void> Session::press_power_button() {
+  if (machine_->press_power_button()) return {};
+  return fail("power button: the guest does not listen to it (yet)");
+}
+
+void Session::quit(std::string_view who) {
+  end({.kind = Outcome::Kind::quit, .status = 0, .detail = std::string{who}});
 }
 
 // Once a run: a guest that has come to user space, or to a prompt, may be as silent as it likes.

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Unix stream socket that waits for clients at a path, for its owner only (mode 0600).
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+#include "vmm/core/fd.h"
+#include "vmm/core/result.h"
+
+namespace vmm::backend {
+
+class ListeningSocket {
+ public:
+  // A socket left behind by a process that is gone is replaced. `what` names it in errors: "console socket".
+  static Result<std::unique_ptr<ListeningSocket>> create(const std::filesystem::path& path,
+                                                         std::string_view what);
+  ~ListeningSocket();  // removes the socket, unless another's is there by now
+  ListeningSocket(const ListeningSocket&) = delete;
+  ListeningSocket& operator=(const ListeningSocket&) = delete;
+
+  [[nodiscard]] int get() const { return listener_.get(); }  // readable when a client waits
+  [[nodiscard]] Fd accept() const;                           // the next one, non-blocking; none if none waits
+
+ private:
+  ListeningSocket(Fd listener, std::filesystem::path path, ino_t inode);
+
+  const Fd listener_;
+  const std::filesystem::path path_;
+  const ino_t inode_;
+};
+
+// The other side: a connection to the socket at `path`.
+Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what);
+
+}  // namespace vmm::backend

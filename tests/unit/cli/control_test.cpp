@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/cli/control.h"
+
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace vmm::cli {
+namespace {
+
+using testing::HasSubstr;
+using Json = nlohmann::json;
+
+constexpr uint64_t kMiB = 1 << 20;
+
+class FakeControls final : public Controls {
+ public:
+  [[nodiscard]] Receipt receipt_so_far() const override {
+    Receipt receipt;
+    receipt.kernel = "a kernel";
+    return receipt;
+  }
+  void ask_memory(std::function<void(const MemoryReport&)> done) override { done(memory); }
+  Result<void> set_memory(uint64_t bytes) override {
+    if (bytes > memory.size) return fail("too much");
+    memory.target = bytes;
+    return {};
+  }
+  Result<void> press_power_button() override {
+    if (!listens) return fail("does not listen");
+    ++presses;
+    return {};
+  }
+  void quit(std::string_view /*who*/) override { ++quits; }
+
+  MemoryReport memory{
+      .size = 512 * kMiB, .target = 512 * kMiB, .balloon = 0, .driver = true, .guest = std::nullopt};
+  bool listens = true;
+  int presses = 0;
+  int quits = 0;
+};
+
+class ControlTest : public testing::Test {
+ protected:
+  Json ask(std::string_view request) {
+    std::vector<std::string> answers;
+    answer_control(controls_, request, [&answers](std::string line) { answers.push_back(std::move(line)); });
+    EXPECT_EQ(answers.size(), 1U) << request;
+    if (answers.empty()) return {};
+    EXPECT_EQ(answers.front().find('\n'), std::string::npos);
+    return Json::parse(answers.front(), nullptr, false);
+  }
+  std::string refused(std::string_view request) {
+    const auto answer = ask(request);
+    EXPECT_EQ(answer["ok"], false) << request;
+    return answer.value("error", "");
+  }
+  FakeControls controls_;
+};
+
+TEST_F(ControlTest, Stats) {
+  controls_.memory.guest.emplace();
+  controls_.memory.guest->values[4] = 77;
+  const auto stats = ask(R"({"command": "stats"})")["stats"];
+  EXPECT_EQ(stats["kernel"], "a kernel");
+  EXPECT_FALSE(stats.contains("outcome"));
+  EXPECT_EQ(stats["memory"]["target"], 512 * kMiB);
+  EXPECT_EQ(stats["memory"]["guest"], Json({{"free-memory", 77}}));
+  controls_.memory.guest.reset();
+  EXPECT_TRUE(ask(R"({"command": "stats"})")["stats"]["memory"]["guest"].is_null());
+}
+
+TEST_F(ControlTest, Memory) {
+  EXPECT_EQ(ask(R"({"command": "memory", "size": "256M"})"), Json({{"ok", true}, {"driver", true}}));
+  EXPECT_EQ(controls_.memory.target, 256 * kMiB);
+  EXPECT_THAT(refused(R"({"command": "memory", "size": "1G"})"), HasSubstr("too much"));
+  EXPECT_THAT(refused(R"({"command": "memory", "size": "big"})"), HasSubstr("big"));
+  EXPECT_THAT(refused(R"({"command": "memory", "size": 5})"), HasSubstr("size"));
+  EXPECT_THAT(refused(R"({"command": "memory"})"), HasSubstr("size"));
+  EXPECT_EQ(controls_.memory.target, 256 * kMiB);
+}
+
+TEST_F(ControlTest, PowerButtonAndQuit) {
+  EXPECT_EQ(ask(R"({"command": "power-button"})"), Json({{"ok", true}}));
+  EXPECT_EQ(controls_.presses, 1);
+  controls_.listens = false;
+  EXPECT_THAT(refused(R"({"command": "power-button"})"), HasSubstr("listen"));
+  EXPECT_EQ(ask(R"({"command": "quit"})"), Json({{"ok", true}}));
+  EXPECT_EQ(controls_.quits, 1);
+}
+
+TEST_F(ControlTest, AnythingElseIsRefused) {
+  for (const std::string request :
+       {"", "stats", "5", "[]", "{}", R"({"command": 5})", R"({"command": "reboot"})",
+        R"({"command": "stats"} x)", R"({"command": "stats", "size": "1M"})",
+        R"({"command": "quit", "now": true})", "\xff\xfe", R"({"command": "\ud800"})",
+        R"({"COMMAND": "quit"})"}) {
+    EXPECT_NE(refused(request), "") << request;
+  }
+  refused(std::string(60000, '['));
+  refused(std::string(30000, '{'));
+  EXPECT_EQ(controls_.quits, 0);
+}
+
+TEST(ControlRequest, IsMadeOfWords) {
+  const auto made = [](std::vector<std::string> words) { return parse_control(words); };
+  EXPECT_EQ(made({"web", "stats"})->text, R"({"command":"stats"})");
+  EXPECT_EQ(made({"./s", "memory", "768M"})->text, R"({"command":"memory","size":"768M"})");
+  EXPECT_EQ(made({"./s", "memory", "768M"})->machine, "./s");
+  for (const std::vector<std::string>& bad :
+       {std::vector<std::string>{}, {"web"}, {"web", "dance"}, {"web", "memory"}, {"web", "stats", "x"}}) {
+    EXPECT_THAT(made(bad).error().message, HasSubstr("memory SIZE"));
+  }
+}
+
+TEST(ControlPath, IsBelowTheRuntimeFolder) {
+  ::setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
+  EXPECT_EQ(control_path("web-1.x_y").value_or(""), "/run/user/7/vmm/web-1.x_y");
+  for (const auto* bad : {"", ".", "..", "-a", "a/b", "a b", "\xc3\xa4"})
+    EXPECT_FALSE(control_path(bad)) << bad;
+  EXPECT_FALSE(control_path(std::string(65, 'a')));
+}
+
+}  // namespace
+}  // namespace vmm::cli
