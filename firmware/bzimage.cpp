@@ -176,7 +176,7 @@ bool load_cached(const Subject& subject, const KernelCache::Entry& entry, const 
     const Gpa to{base.raw + run.offset};
     const auto pages = subject.memory.slice(to, run.size);
     if (!pages) return false;  // the first one already: choose_place has seen to the others
-    if (!map_file_pages(*pages, entry.file.get(), from)) {
+    if (!subject.memory.can_map_files() || !map_file_pages(*pages, entry.file.get(), from)) {
       if (!entry.read(from, *pages)) return false;
       phase.bytes_read += run.size;
     }

@@ -21,7 +21,7 @@ std::vector<PageRun> keep_filled_pages(const ElfImage& image, const GuestMemory&
     uint64_t empty_since = next = std::max(next, align_down(segment.base.raw, kPageSize));
     const auto give_back = [&](uint64_t until) {
       const auto pages = memory.slice(Gpa{empty_since}, until - empty_since);
-      if (pages && pages->size() != 0) discard_pages(*pages);
+      if (pages && pages->size() != 0 && !memory.backing().prefault) memory.discard(*pages);
     };
     for (; next < end; next += kPageSize) {
       const auto page = memory.slice(Gpa{next}, kPageSize);

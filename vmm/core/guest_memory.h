@@ -136,6 +136,13 @@ class GuestMemory {
   // the host's reserved pool stay: they cannot be had again for certain.
   bool discard(const GuestSlice& slice) const;
   [[nodiscard]] bool can_discard() const { return backing_.huge_pages != MemoryBacking::HugePages::reserved; }
+  // Whether pages of a file may take the place of its own (guest_pages.h): not where others are to see what
+  // is written, nor where huge pages or all pages at once are asked for.
+  [[nodiscard]] bool can_map_files() const {
+    using enum MemoryBacking::HugePages;
+    const auto pages = backing_.huge_pages;
+    return !backing_.shared && !backing_.prefault && (pages == host || pages == none);
+  }
 
   [[nodiscard]] const MemoryBacking& backing() const { return backing_; }
   [[nodiscard]] std::span<const Region> regions() const { return regions_; }

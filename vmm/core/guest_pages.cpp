@@ -26,13 +26,6 @@ void populate_pages(const GuestSlice& slice) {
   ::madvise(reinterpret_cast<void*>(begin), at + slice.size() - begin, MADV_POPULATE_WRITE);
 }
 
-void discard_pages(const GuestSlice& slice) {
-  const auto at = reinterpret_cast<uintptr_t>(slice.iov().iov_base);
-  const uintptr_t begin = (at + kPage - 1) & ~(kPage - 1);
-  const uintptr_t end = (at + slice.size()) & ~(kPage - 1);
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
-
 bool map_file_pages(const GuestSlice& slice, int fd, uint64_t offset) {
   const iovec to = slice.iov();
   assert(to.iov_len != 0 && to.iov_len % kPage == 0 && reinterpret_cast<uintptr_t>(to.iov_base) % kPage == 0);

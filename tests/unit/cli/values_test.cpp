@@ -40,7 +40,7 @@ TEST(Values, Memory) {
   EXPECT_EQ(memory->size, 1ULL << 30);
   EXPECT_EQ(memory->backing, (MemoryBacking{MemoryBacking::HugePages::reserved, true, true}));
   for (const auto* text : {"768M", "1G,hugepages=2M,backing=memfd,prefault", "1G,hugepages=transparent",
-                           "1G,hugepages=none", "4096,backing=memfd"}) {
+                           "1G,hugepages=none", "4K,backing=memfd"}) {
     EXPECT_EQ(parse_memory(text).map(format_memory).value_or(""), text);
   }
   for (const auto* bad : {"", "size=", "hugepages=2M", "1G,hugepages=1G", "1G,hugepages", "1G,backing=file",

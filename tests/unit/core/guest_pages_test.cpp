@@ -39,23 +39,37 @@ TEST(GuestPages, FilePagesAreCopiedOnWrite) {
   std::fclose(file);
 }
 
+TEST(GuestPages, FilesAreMappedOnlyIntoPlainMemory) {
+  using HugePages = MemoryBacking::HugePages;
+  const GuestMemory::Range range{Gpa{0}, 2 << 20};
+  const auto can = [&](const MemoryBacking& backing) {
+    const auto memory = GuestMemory::create(std::span{&range, 1}, backing);
+    return memory && memory->can_map_files();
+  };
+  EXPECT_TRUE(can({}));
+  EXPECT_TRUE(can({.huge_pages = HugePages::none}));
+  EXPECT_FALSE(can({.huge_pages = HugePages::transparent}));
+  EXPECT_FALSE(can({.shared = true}));
+  EXPECT_FALSE(can({.prefault = true}));
+}
+
 TEST(GuestPages, WhatWasTouchedForNothingGoesBack) {
   const auto memory = one_mib();
   const auto pages = memory.slice(Gpa{0x10000}, 0x8000).value();
   EXPECT_TRUE(is_zero(pages));
-  discard_pages(pages);
+  EXPECT_TRUE(memory.discard(pages));
   const auto before = memory.resident_bytes();
   populate_pages(pages);
   EXPECT_GT(memory.resident_bytes(), before);
   EXPECT_TRUE(is_zero(pages));
   pages.store(0x7fff, 'x');
   EXPECT_FALSE(is_zero(pages));
-  discard_pages(pages);
+  EXPECT_TRUE(memory.discard(pages));
   EXPECT_EQ(memory.resident_bytes(), before);
   EXPECT_TRUE(is_zero(pages));
   // Only whole pages go.
   ASSERT_TRUE(memory.store(Gpa{0x10000}, 'x'));
-  discard_pages(pages.sub(1, 0x1000));
+  EXPECT_TRUE(memory.discard(pages.sub(1, 0x1000)));
   EXPECT_EQ(memory.load<char>(Gpa{0x10000}), 'x');
 }
 
