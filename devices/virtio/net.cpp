@@ -20,37 +20,6 @@ constexpr int kShare = 64;
 // readv(2) takes 1024 vectors; one is for what spills.
 constexpr size_t kMostParts = 1023;
 
-struct Offload {
-  uint32_t backend;  // TUN_F_*
-  uint64_t host;     // what the driver may ask for of sent frames
-  uint64_t guest;    // what it accepts of received ones
-};
-constexpr Offload kOffloads[] = {
-    {TUN_F_CSUM, net_feature::kChecksum, net_feature::kGuestChecksum},
-    {TUN_F_TSO4, net_feature::kHostTso4, net_feature::kGuestTso4},
-    {TUN_F_TSO6, net_feature::kHostTso6, net_feature::kGuestTso6},
-    {TUN_F_TSO_ECN, net_feature::kHostEcn, net_feature::kGuestEcn},
-};
-
-uint64_t features_of(const backend::Net& backend) {
-  uint64_t features = net_feature::kMac | net_feature::kMtu | net_feature::kStatus | net_feature::kMergeable;
-  for (const auto& offload : kOffloads) {
-    if ((backend.send_offloads() & offload.backend) != 0) features |= offload.host;
-    if ((backend.receive_offloads() & offload.backend) != 0) features |= offload.guest;
-  }
-  return features;
-}
-
-// Segments need checksums (5.1.3.1): a driver that takes the ones without the others gets neither.
-uint32_t offloads_of(uint64_t features) {
-  uint32_t offloads = 0;
-  if ((features & net_feature::kGuestChecksum) == 0) return offloads;
-  for (const auto& offload : kOffloads) {
-    if ((features & offload.guest) != 0) offloads |= offload.backend;
-  }
-  return offloads;
-}
-
 }  // namespace
 
 void Net::Counters::count(size_t length) {
@@ -69,7 +38,7 @@ Net::Net(EventLoop& loop, backend::Net& backend, const backend::MacAddress& mac,
       backend_(backend),
       mac_(mac),
       name_(std::move(name)),
-      offered_(features_of(backend)),
+      offered_(net_features(backend.send_offloads(), backend.receive_offloads()) | net_feature::kMergeable),
       link_up_(backend.link_up()) {
   backend_.set_link_changed([this](bool up) { handle_link(up); });
 }
@@ -91,7 +60,7 @@ void Net::start(uint64_t features, std::span<Queue> queues, Driver& driver) {
   features_ = features;
   queues_ = queues;
   driver_ = &driver;
-  const uint32_t offloads = offloads_of(features);
+  const uint32_t offloads = accepted_offloads(features);
   const bool segments = (offloads & (TUN_F_TSO4 | TUN_F_TSO6)) != 0;
   constexpr size_t kVlanTag = 4;
   most_bytes_ = kHeader + (segments ? kLongestFrame : kShortestFrame + kVlanTag + backend_.mtu());

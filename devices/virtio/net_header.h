@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The wire format of the network device (virtio 1.2, 5.1): its feature bits, its configuration space, and the
-// check of what a driver asks for with a frame.
+// The wire format of the network device (virtio 1.2, 5.1): its feature bits and how they stand for offloads,
+// its configuration space, and the check of what a driver asks for with a frame.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,12 @@ static_assert(sizeof(NetConfig) == 12);
 inline constexpr size_t kShortestFrame = 14;  // an Ethernet header
 inline constexpr size_t kLongestFrame =
     65550;  // what a driver must have room for with segmentation (5.1.6.3.1)
+
+// What a device offers whose backend does these offloads (TUN_F_* bits), and what of them its driver then
+// accepts in received frames. Segments need checksums (5.1.3.1): a driver that takes the ones without the
+// others gets neither.
+[[nodiscard]] uint64_t net_features(uint32_t send_offloads, uint32_t receive_offloads);
+[[nodiscard]] uint32_t accepted_offloads(uint64_t features);
 
 // Makes of what a driver wrote before a frame of `length` bytes what a backend may act on: bits that mean
 // nothing to us are cleared (5.1.6.2.2). False if it asks for something impossible, or not negotiated: such a
