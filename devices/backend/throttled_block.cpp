@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/backend/throttled_block.h"
 
-#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <deque>
@@ -40,11 +39,19 @@ class ThrottledBlock::Channel final : public BlockChannel {
     IoCompletion* completion;
   };
 
+  // Those that a request moves.
+  static uint64_t bytes_of(const BlockRequest& request) {
+    using Kind = BlockRequest::Kind;
+    return request.kind == Kind::read || request.kind == Kind::write ? request.length : 0;
+  }
+
   void proceed() {
     while (!waiting_.empty()) {
       const auto& first = waiting_.front();
-      const auto delay = disk_.admit(first.request, Clock::now());
+      const auto now = RateLimit::Clock::now();
+      const auto delay = disk_.limit_.delay(now);
       if (delay.count() > 0) return timer_->arm(delay);
+      disk_.limit_.take(bytes_of(first.request), now);
       inner_->submit(first.request, *first.completion);
       waiting_.pop_front();
     }
@@ -58,16 +65,6 @@ class ThrottledBlock::Channel final : public BlockChannel {
 
 Result<std::unique_ptr<BlockChannel>> ThrottledBlock::open_channel(EventLoop& loop) {
   return Channel::create(*this, loop);
-}
-
-ThrottledBlock::Clock::duration ThrottledBlock::admit(const BlockRequest& request, Clock::time_point now) {
-  const std::lock_guard lock{mutex_};
-  const auto delay = std::max(bytes_.delay(now), requests_.delay(now));
-  if (delay.count() > 0) return delay;
-  const bool moves = request.kind == BlockRequest::Kind::read || request.kind == BlockRequest::Kind::write;
-  if (moves) bytes_.take(request.length, now);
-  requests_.take(1, now);
-  return {};
 }
 
 }  // namespace vmm::backend

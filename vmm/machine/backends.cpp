@@ -50,12 +50,12 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
         auto image,
         backend::DiskImage::open(disk.file.string(), disk.read_only ? Access::read_only : Access::read_write,
                                  disk.direct ? Cache::direct : Cache::host));
-    const backend::ThrottledBlock::Limits limits{.bytes_per_second = disk.bytes_per_second,
-                                                 .requests_per_second = disk.requests_per_second};
-    if (limits.bytes_per_second != 0 || limits.requests_per_second != 0) {
-      backends.disks.push_back(std::make_unique<backend::ThrottledBlock>(std::move(image), limits));
-    } else {
+    const backend::RateLimit::Rates rates{.bytes = disk.bytes_per_second,
+                                          .operations = disk.requests_per_second};
+    if (rates.any()) {
       backends.disks.push_back(std::move(image));
+    } else {
+      backends.disks.push_back(std::make_unique<backend::ThrottledBlock>(std::move(image), rates));
     }
   }
   for (const auto& net : networks(config)) {

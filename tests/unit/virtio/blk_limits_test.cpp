@@ -31,7 +31,7 @@ TEST(BlkLimitsTest, RequestsWaitAndAResetDoesNotWaitForThem) {
   auto memory = make_test_memory(4 << 20);
   auto fake = std::make_unique<FakeDisk>(kSize);
   auto& disk = *fake;
-  backend::ThrottledBlock throttled{std::move(fake), {.bytes_per_second = 0, .requests_per_second = 1}};
+  backend::ThrottledBlock throttled{std::move(fake), {.bytes = 0, .operations = 1}};
   std::unique_ptr<Blk> blk;
   loop->call([&] { blk = Blk::create(std::array{&*loop}, throttled, "blk0", "").value(); });
   {
@@ -55,7 +55,7 @@ TEST(BlkLimitsTest, EveryByteIsCountedAndFlushesAreNot) {
   LoopThread loop;
   auto fake = std::make_unique<FakeDisk>(kSize);
   auto& disk = *fake;
-  backend::ThrottledBlock throttled{std::move(fake), {.bytes_per_second = 1024, .requests_per_second = 0}};
+  backend::ThrottledBlock throttled{std::move(fake), {.bytes = 1024, .operations = 0}};
   struct Count : IoCompletion {
     void complete(int32_t value) override { ++(value == 0 ? good : cancelled); }
     int good = 0;
