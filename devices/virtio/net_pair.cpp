@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/net_pair.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+namespace vmm::virtio {
+namespace {
+
+using backend::VnetHeader;
+
+constexpr size_t kHeader = sizeof(VnetHeader);
+// Frames of one turn of the loop, each way: a busy network must not keep the loop from its disks.
+constexpr int kShare = 64;
+// readv(2) takes 1024 vectors; one is for what spills.
+constexpr size_t kMostParts = 1023;
+
+}  // namespace
+
+void NetSession::fail(std::string_view why) {
+  broken = true;
+  driver->needs_reset(why);
+}
+
+void NetPair::Counters::count(size_t length) {
+  frames.fetch_add(1, std::memory_order_relaxed);
+  bytes.fetch_add(length, std::memory_order_relaxed);
+}
+
+NetPair::Counts NetPair::Counters::read() const {
+  return {.frames = frames.load(std::memory_order_relaxed),
+          .bytes = bytes.load(std::memory_order_relaxed),
+          .dropped = dropped.load(std::memory_order_relaxed)};
+}
+
+void NetPair::start(Queue& receive, Queue& transmit) {
+  running_ = true;
+  receive_ = &receive;
+  transmit_ = &transmit;
+  spill_ = std::make_unique_for_overwrite<std::byte[]>(kLongestFrame);
+  if (const auto started = backend_.start(loop_, [this] { handle_receive(); }); !started) {
+    return fail(started.error().message);
+  }
+  if (receive_->ready()) handle_receive();
+}
+
+// Nothing is in flight: the buffers held are stale now, and the backend holds none.
+void NetPair::stop() {
+  if (!std::exchange(running_, false)) return;
+  backend_.stop();
+  receiving_ = false;
+  buffers_.clear();
+  buffer_bytes_ = 0;
+  unfinished_.reset();
+  spill_.reset();
+}
+
+void NetPair::fail(std::string_view why) {
+  stop();
+  session_.fail(why);
+}
+
+void NetPair::handle_link_up() {
+  if (working() && receive_->ready()) want_receive(true);
+}
+
+void NetPair::handle_transmit() {
+  if (!working()) return;
+  auto& queue = *transmit_;
+  queue.disable_doorbell();
+  int share = kShare;
+  while (share > 0) {
+    auto popped = queue.pop();
+    if (!popped) return fail(to_string(popped.error()));
+    if (!*popped) {
+      if (queue.enable_doorbell()) continue;
+      break;
+    }
+    auto& chain = **popped;
+    if (!transmit(chain)) return fail("a frame without a header");
+    queue.complete(std::move(chain), 0);
+    --share;
+  }
+  session_.driver->notify_used(transmit_index_);
+  if (share == 0) session_.driver->handle_again(transmit_index_);
+}
+
+// False for a driver that is broken; a frame that cannot be sent is not sent.
+bool NetPair::transmit(const Chain& chain) {
+  VnetHeader header;
+  if (!chain.copy_in(0, std::as_writable_bytes(std::span{&header, 1}))) return false;
+  const size_t length = chain.readable_size() - kHeader;
+  parts_.assign(1, {&header, kHeader});  // our copy, which is the one that was checked
+  const bool possible = length >= kShortestFrame && length <= kLongestFrame &&
+                        accept_header(header, length, session_.features) &&
+                        chain.readable_iov(kHeader, length, parts_) && parts_.size() <= kMostParts;
+  if (possible && backend_.send(parts_) == 0) {
+    sent_.count(length);
+  } else {
+    sent_.drop();
+  }
+  return true;
+}
+
+// Frames, as long as there are some and room for them. Called when either may have come.
+void NetPair::handle_receive() {
+  if (!running_) return;
+  if (session_.broken) return want_receive(false);
+  auto& queue = *receive_;
+  queue.disable_doorbell();
+  auto progress = Progress::more;
+  for (int share = kShare; share > 0 && progress == Progress::more; --share) {
+    progress = unfinished_ ? finish_frame() : receive_frame();
+  }
+  if (progress == Progress::broken) return;
+  session_.driver->notify_used(receive_index_);
+  // Without buffers the driver's doorbell wakes us, else the backend does.
+  want_receive(progress == Progress::more || progress == Progress::wait_for_frames);
+  if (progress == Progress::more) session_.driver->handle_again(receive_index_);
+}
+
+void NetPair::want_receive(bool wanted) {
+  if (std::exchange(receiving_, wanted) != wanted) backend_.want_receive(wanted);
+}
+
+// Takes buffers from the queue until `bytes` are at hand, or, when frames cannot be merged of several, one.
+// None if that worked as far as there are buffers; their absence is the caller's to judge.
+std::optional<NetPair::Progress> NetPair::add_buffers(size_t bytes) {
+  auto& queue = *receive_;
+  const bool merge = session_.negotiated(net_feature::kMergeable);
+  while (merge ? buffer_bytes_ < bytes : buffers_.empty()) {
+    auto popped = queue.pop();
+    if (!popped) {
+      fail(to_string(popped.error()));
+      return Progress::broken;
+    }
+    if (!*popped) return std::nullopt;
+    auto& chain = **popped;
+    if (chain.writable_size() < kHeader) {
+      fail("a receive buffer that is too short for a header");
+      return Progress::broken;
+    }
+    buffer_bytes_ += chain.writable_size();
+    buffers_.push_back(std::move(chain));
+  }
+  return std::nullopt;
+}
+
+// The buffers at hand as parts_, without more of them than a frame can fill. Bytes.
+size_t NetPair::lay_out_buffers() {
+  parts_.clear();
+  size_t bytes = 0;
+  for (const auto& chain : buffers_) {
+    if (bytes >= session_.most_bytes || parts_.size() >= kMostParts) break;
+    [[maybe_unused]] const bool whole = chain.writable_iov(0, chain.writable_size(), parts_);
+    assert(whole);
+    bytes += chain.writable_size();
+  }
+  while (parts_.size() > kMostParts) {
+    bytes -= parts_.back().iov_len;
+    parts_.pop_back();
+  }
+  return bytes;
+}
+
+NetPair::Progress NetPair::receive_frame() {
+  if (const auto stop = add_buffers(session_.most_bytes)) return *stop;
+  if (buffers_.empty()) {
+    return receive_->enable_doorbell() ? Progress::more : Progress::wait_for_buffers;
+  }
+  const size_t room = lay_out_buffers();
+  parts_.push_back({spill_.get(), kLongestFrame});
+  const int count = backend_.receive(parts_);
+  if (count < 0) {
+    return count == -EAGAIN ? Progress::wait_for_frames : Progress::wait_for_link;
+  }
+  const auto length = static_cast<size_t>(count);
+  if (length < kHeader + kShortestFrame || (length > room && !session_.negotiated(net_feature::kMergeable))) {
+    received_.drop();
+    return Progress::more;
+  }
+  if (length > room) {
+    unfinished_ = Unfinished{.length = length, .written = room};
+    return Progress::more;
+  }
+  deliver(length);
+  return Progress::more;
+}
+
+NetPair::Progress NetPair::finish_frame() {
+  if (const auto stop = add_buffers(unfinished_->length)) return *stop;
+  const auto [length, written] = *unfinished_;
+  if (buffer_bytes_ < length) {
+    if (receive_->enable_doorbell()) return Progress::more;
+    if (buffers_.size() < receive_->size()) return Progress::wait_for_buffers;
+    // All that the driver can ever give at once is not enough.
+    unfinished_.reset();
+    received_.drop();
+    return Progress::more;
+  }
+  unfinished_.reset();
+  write_to_buffers(written, {spill_.get(), length - written});
+  deliver(length);
+  return Progress::more;
+}
+
+void NetPair::write_to_buffers(size_t offset, std::span<const std::byte> bytes) {
+  for (const auto& chain : buffers_) {
+    if (offset >= chain.writable_size()) {
+      offset -= chain.writable_size();
+      continue;
+    }
+    const auto part = bytes.first(std::min(bytes.size(), chain.writable_size() - offset));
+    [[maybe_unused]] const bool wrote = chain.copy_out(offset, part);
+    assert(wrote);
+    bytes = bytes.subspan(part.size());
+    if (bytes.empty()) return;
+    offset = 0;
+  }
+}
+
+// Gives the driver the frame that lies in the first buffers: all of them at once, or it would find a frame
+// without its end.
+void NetPair::deliver(size_t length) {
+  auto& queue = *receive_;
+  size_t rest = length;
+  uint16_t count = 0;
+  for (const auto& chain : buffers_) {
+    ++count;
+    if (chain.writable_size() >= rest) break;
+    rest -= chain.writable_size();
+  }
+  const auto& first = buffers_.front();
+  [[maybe_unused]] bool wrote =
+      first.copy_out(offsetof(VnetHeader, buffers), std::as_bytes(std::span{&count, 1}));
+  assert(wrote);
+  if (!session_.negotiated(net_feature::kGuestChecksum)) {
+    // A tap says "checksum valid" to everybody; a driver that did not ask must find zero (5.1.6.4.1).
+    constexpr std::byte kNoFlags{0};
+    wrote = first.copy_out(offsetof(VnetHeader, flags), {&kNoFlags, 1});
+    assert(wrote);
+  }
+  rest = length;
+  for (; count > 0; --count) {
+    auto chain = std::move(buffers_.front());
+    buffers_.pop_front();
+    buffer_bytes_ -= chain.writable_size();
+    const size_t filled = std::min(rest, chain.writable_size());
+    rest -= filled;
+    queue.stage(std::move(chain), static_cast<uint32_t>(filled));
+  }
+  queue.publish();
+  received_.count(length - kHeader);
+}
+
+}  // namespace vmm::virtio

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A pair of queues of a network device (virtio 1.2, 5.1.2), and the backend behind them. Frames go from and
+// to the driver's buffers directly. All of it is on the thread of one loop, but for the counters.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "devices/backend/net.h"
+#include "devices/virtio/device.h"
+#include "devices/virtio/net_header.h"
+#include "devices/virtio/queue.h"
+
+namespace vmm::virtio {
+
+// What the pairs of a device have in common while a driver runs. Set before any pair starts.
+struct NetSession {
+  Driver* driver = nullptr;
+  uint64_t features = 0;
+  size_t most_bytes = 0;            // a received frame can have, with header
+  std::atomic<bool> broken{false};  // a driver that broke the rules: no ring is touched any more
+
+  [[nodiscard]] bool negotiated(uint64_t feature) const { return (features & feature) != 0; }
+  void fail(std::string_view why);  // any loop of the device
+};
+
+class NetPair {
+ public:
+  struct Counts {
+    uint64_t frames = 0;
+    uint64_t bytes = 0;  // without headers of ours
+    uint64_t dropped = 0;
+  };
+
+  // Its queues are `first`, to receive, and the one after, to transmit.
+  NetPair(EventLoop& loop, backend::Net& backend, NetSession& session, uint16_t first)
+      : loop_(loop),
+        backend_(backend),
+        session_(session),
+        receive_index_(first),
+        transmit_index_(static_cast<uint16_t>(first + 1)) {}
+
+  void start(Queue& receive, Queue& transmit);
+  void stop();
+  void handle_receive();
+  void handle_transmit();
+  void handle_link_up();
+
+  [[nodiscard]] Counts received() const { return received_.read(); }  // any thread
+  [[nodiscard]] Counts sent() const { return sent_.read(); }
+
+ private:
+  struct Counters {
+    std::atomic<uint64_t> frames{0};
+    std::atomic<uint64_t> bytes{0};
+    std::atomic<uint64_t> dropped{0};
+    void count(size_t length);
+    void drop() { dropped.fetch_add(1, std::memory_order_relaxed); }
+    [[nodiscard]] Counts read() const;
+  };
+  // A frame that was longer than the buffers at hand: its end is in spill_, and waits for more of them.
+  struct Unfinished {
+    size_t length;   // with header
+    size_t written;  // of these in buffers already
+  };
+  enum class Progress : uint8_t {
+    more,
+    wait_for_buffers,
+    wait_for_frames,
+    wait_for_link,  // a backend in trouble has nothing before its link comes back
+    broken,
+  };
+
+  [[nodiscard]] bool working() const { return running_ && !session_.broken; }
+  [[nodiscard]] bool transmit(const Chain& chain);
+  [[nodiscard]] Progress receive_frame();
+  [[nodiscard]] Progress finish_frame();
+  [[nodiscard]] std::optional<Progress> add_buffers(size_t bytes);
+  [[nodiscard]] size_t lay_out_buffers();
+  void deliver(size_t length);
+  void write_to_buffers(size_t offset, std::span<const std::byte> bytes);
+  void want_receive(bool wanted);
+  void fail(std::string_view why);
+
+  EventLoop& loop_;
+  backend::Net& backend_;
+  NetSession& session_;
+  const uint16_t receive_index_;
+  const uint16_t transmit_index_;
+  Counters received_;
+  Counters sent_;
+
+  // While a driver runs.
+  bool running_ = false;
+  Queue* receive_ = nullptr;
+  Queue* transmit_ = nullptr;
+  bool receiving_ = false;     // the backend may call
+  std::deque<Chain> buffers_;  // receive buffers taken from the queue and not yet filled
+  size_t buffer_bytes_ = 0;    // the sum of their sizes
+  std::optional<Unfinished> unfinished_;
+  std::unique_ptr<std::byte[]> spill_;  // kLongestFrame; untouched memory as long as nothing spills
+  std::vector<iovec> parts_;            // of the frame at hand
+};
+
+}  // namespace vmm::virtio
