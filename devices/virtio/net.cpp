@@ -8,14 +8,19 @@
 #include <utility>
 
 namespace vmm::virtio {
-Net::Net(EventLoop& loop, backend::Net& backend, const backend::MacAddress& mac, std::string name)
+
+Net::Net(EventLoop& loop, backend::Net& backend, const backend::MacAddress& mac, std::string name,
+         const backend::RateLimit::Rates& rates)
     : loop_(loop),
       backend_(backend),
       mac_(mac),
       name_(std::move(name)),
       offered_(net_features(backend.send_offloads(), backend.receive_offloads()) | net_feature::kMergeable),
       link_up_(backend.link_up()),
-      pair_(loop, backend, session_, kReceive) {
+      receive_limit_(rates),
+      transmit_limit_(rates),
+      pair_(loop, backend, session_, kReceive,
+            rates.any() ? NetPair::Limits{} : NetPair::Limits{&receive_limit_, &transmit_limit_}) {
   backend_.set_link_changed([this](bool up) { handle_link(up); });
 }
 
@@ -38,8 +43,8 @@ void Net::start(uint64_t features, std::span<Queue> queues, Driver& driver) {
   constexpr size_t kVlanTag = 4;
   session_.driver = &driver;
   session_.features = features;
-  session_.most_bytes = sizeof(backend::VnetHeader) +
-                        (segments ? kLongestFrame : kShortestFrame + kVlanTag + backend_.mtu());
+  session_.most_bytes =
+      sizeof(backend::VnetHeader) + (segments ? kLongestFrame : kShortestFrame + kVlanTag + backend_.mtu());
   session_.broken = false;
   backend_.set_offloads(offloads);
   pair_.start(queues[kReceive], queues[kTransmit]);

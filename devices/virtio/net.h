@@ -20,6 +20,7 @@
 
 #include "devices/backend/mac_address.h"
 #include "devices/backend/net.h"
+#include "devices/backend/rate_limit.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/net_header.h"
 #include "devices/virtio/net_pair.h"
@@ -34,8 +35,11 @@ class Net final : public Device {
 
   using Counts = NetPair::Counts;
 
-  // The backend must outlive this, and is this device's alone.
-  Net(EventLoop& loop, backend::Net& backend, const backend::MacAddress& mac, std::string name);
+  // The backend must outlive this, and is this device's alone. `rates` hold for each direction by itself:
+  // bytes and frames, one of several segments counted once. What is too much waits: sent frames with the
+  // driver, received ones with the backend.
+  Net(EventLoop& loop, backend::Net& backend, const backend::MacAddress& mac, std::string name,
+      const backend::RateLimit::Rates& rates = {});
   ~Net() override;
 
   [[nodiscard]] uint16_t type() const override { return 1; }
@@ -67,6 +71,8 @@ class Net final : public Device {
   const uint64_t offered_;
   std::atomic<bool> link_up_;
   bool running_ = false;  // the loop's
+  backend::RateLimit receive_limit_;
+  backend::RateLimit transmit_limit_;
   NetSession session_;
   NetPair pair_;
 };

@@ -40,16 +40,22 @@ void NetPair::start(Queue& receive, Queue& transmit) {
   receive_ = &receive;
   transmit_ = &transmit;
   spill_ = std::make_unique_for_overwrite<std::byte[]>(kLongestFrame);
-  if (const auto started = backend_.start(loop_, [this] { handle_receive(); }); !started) {
-    return fail(started.error().message);
-  }
+  if (const auto begun = begin(); !begun) return fail(begun.error().message);
   if (receive_->ready()) handle_receive();
+}
+
+Result<void> NetPair::begin() {
+  VMM_TRY(receive_throttle_.start(loop_, [this] { handle_receive(); }));
+  VMM_TRY(transmit_throttle_.start(loop_, [this] { handle_transmit(); }));
+  return backend_.start(loop_, [this] { handle_receive(); });
 }
 
 // Nothing is in flight: the buffers held are stale now, and the backend holds none.
 void NetPair::stop() {
   if (!std::exchange(running_, false)) return;
   backend_.stop();
+  receive_throttle_.stop();
+  transmit_throttle_.stop();
   receiving_ = false;
   buffers_.clear();
   buffer_bytes_ = 0;
@@ -71,7 +77,7 @@ void NetPair::handle_transmit() {
   auto& queue = *transmit_;
   queue.disable_doorbell();
   int share = kShare;
-  while (share > 0) {
+  while (share > 0 && !transmit_throttle_.closed()) {
     auto popped = queue.pop();
     if (!popped) return fail(to_string(popped.error()));
     if (!*popped) {
@@ -96,6 +102,7 @@ bool NetPair::transmit(const Chain& chain) {
   const bool possible = length >= kShortestFrame && length <= kLongestFrame &&
                         accept_header(header, length, session_.features) &&
                         chain.readable_iov(kHeader, length, parts_) && parts_.size() <= kMostParts;
+  if (possible) transmit_throttle_.count(length);
   if (possible && backend_.send(parts_) == 0) {
     sent_.count(length);
   } else {
@@ -116,7 +123,8 @@ void NetPair::handle_receive() {
   }
   if (progress == Progress::broken) return;
   session_.driver->notify_used(receive_index_);
-  // Without buffers the driver's doorbell wakes us, else the backend does.
+  // Without buffers the driver's doorbell wakes us, and where there is a limit its timer; else the backend
+  // does.
   want_receive(progress == Progress::more || progress == Progress::wait_for_frames);
   if (progress == Progress::more) session_.driver->handle_again(receive_index_);
 }
@@ -166,6 +174,7 @@ size_t NetPair::lay_out_buffers() {
 }
 
 NetPair::Progress NetPair::receive_frame() {
+  if (receive_throttle_.closed()) return Progress::wait_for_limit;
   if (const auto stop = add_buffers(session_.most_bytes)) return *stop;
   if (buffers_.empty()) {
     return receive_->enable_doorbell() ? Progress::more : Progress::wait_for_buffers;
@@ -177,6 +186,7 @@ NetPair::Progress NetPair::receive_frame() {
     return count == -EAGAIN ? Progress::wait_for_frames : Progress::wait_for_link;
   }
   const auto length = static_cast<size_t>(count);
+  receive_throttle_.count(length - std::min(length, kHeader));
   if (length < kHeader + kShortestFrame || (length > room && !session_.negotiated(net_feature::kMergeable))) {
     received_.drop();
     return Progress::more;

@@ -19,6 +19,7 @@
 #include "devices/backend/net.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/net_header.h"
+#include "devices/virtio/net_throttle.h"
 #include "devices/virtio/queue.h"
 
 namespace vmm::virtio {
@@ -42,13 +43,21 @@ class NetPair {
     uint64_t dropped = 0;
   };
 
+  // Each way; none: no limit.
+  struct Limits {
+    backend::RateLimit* receive = nullptr;
+    backend::RateLimit* transmit = nullptr;
+  };
+
   // Its queues are `first`, to receive, and the one after, to transmit.
-  NetPair(EventLoop& loop, backend::Net& backend, NetSession& session, uint16_t first)
+  NetPair(EventLoop& loop, backend::Net& backend, NetSession& session, uint16_t first, const Limits& limits)
       : loop_(loop),
         backend_(backend),
         session_(session),
         receive_index_(first),
-        transmit_index_(static_cast<uint16_t>(first + 1)) {}
+        transmit_index_(static_cast<uint16_t>(first + 1)),
+        receive_throttle_(limits.receive),
+        transmit_throttle_(limits.transmit) {}
 
   void start(Queue& receive, Queue& transmit);
   void stop();
@@ -77,6 +86,7 @@ class NetPair {
     more,
     wait_for_buffers,
     wait_for_frames,
+    wait_for_limit,
     wait_for_link,  // a backend in trouble has nothing before its link comes back
     broken,
   };
@@ -90,6 +100,7 @@ class NetPair {
   void deliver(size_t length);
   void write_to_buffers(size_t offset, std::span<const std::byte> bytes);
   void want_receive(bool wanted);
+  [[nodiscard]] Result<void> begin();
   void fail(std::string_view why);
 
   EventLoop& loop_;
@@ -97,6 +108,8 @@ class NetPair {
   NetSession& session_;
   const uint16_t receive_index_;
   const uint16_t transmit_index_;
+  NetThrottle receive_throttle_;
+  NetThrottle transmit_throttle_;
   Counters received_;
   Counters sent_;
 

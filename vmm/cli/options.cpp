@@ -139,9 +139,11 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
         config.disks.push_back(std::move(disk));
         return {};
       });
-  add(app, "--net", "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]...[,mac=MAC] | tap=NAME[,mac=MAC] | none",
+  add(app, "--net",
+      "{user[,hostfwd=tcp:[HOST]:PORT-:GUEST]... | tap=NAME}[,mac=MAC][,bps=SIZE][,pps=N] | none",
       "Network: in user mode (DHCP, DNS, forwarded ports), over an existing tap, or none. Without --net: "
-      "user",
+      "user. bps, pps: at most so many bytes, or frames, a second in each direction, of which one second's "
+      "worth may come at once; the rest waits",
       [&](const std::string& value) -> Result<void> {
         if (!config.nets) config.nets.emplace();
         clear_once(parsed.cleared_nets, *config.nets);

@@ -182,13 +182,17 @@ Result<NetConfig> parse_net(std::string_view text) {
   for (size_t i = 1; i < words.size(); ++i) {
     if (const auto mac = value_of(words[i], "mac")) {
       VMM_TRY_ASSIGN(net.mac, backend::MacAddress::parse(*mac));
+    } else if (const auto bandwidth = value_of(words[i], "bps")) {
+      VMM_TRY_ASSIGN(net.bytes_per_second, parse_size(*bandwidth));
+    } else if (const auto rate = value_of(words[i], "pps")) {
+      VMM_TRY_ASSIGN(net.frames_per_second, parse_number(*rate, 0, 1'000'000'000));
     } else if (const auto forward = value_of(words[i], "hostfwd"); forward && user != nullptr) {
       VMM_TRY_ASSIGN(const auto parsed, backend::HostForward::parse(*forward));
       user->forwards.push_back(parsed);
     } else {
       return fail(
-          "--net {}: \"{}\" is not an option of this network; there are mac=… and, for user, "
-          "hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
+          "--net {}: \"{}\" is not an option of this network; there are mac=…, bps=SIZE, pps=N and, for "
+          "user, hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
           text, words[i]);
     }
   }
@@ -206,6 +210,8 @@ std::string format_net(const NetConfig& net) {
     }
   }
   if (net.mac) text += ",mac=" + net.mac->to_string();
+  if (net.bytes_per_second != 0) text += ",bps=" + format_size(net.bytes_per_second);
+  if (net.frames_per_second != 0) text += fmt::format(",pps={}", net.frames_per_second);
   return text;
 }
 

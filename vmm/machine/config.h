@@ -42,6 +42,8 @@ struct TapNetConfig {
 struct NetConfig {
   std::variant<UserNetConfig, TapNetConfig> backend;
   std::optional<backend::MacAddress> mac;  // none: a stable one is made up
+  uint64_t bytes_per_second = 0;           // each way; 0: any
+  uint64_t frames_per_second = 0;          // the same
 };
 
 struct ConsoleConfig {

@@ -71,8 +71,11 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   const auto net_configs = networks(config);
   for (size_t i = 0; i < backends.nets.size(); ++i) {
     auto name = fmt::format("net{}", i);
-    const auto mac = net_configs[i].mac.value_or(backend::MacAddress::stable(name));
-    auto net = std::make_unique<virtio::Net>(wiring.loop, *backends.nets[i], mac, name);
+    const auto& net_config = net_configs[i];
+    const auto mac = net_config.mac.value_or(backend::MacAddress::stable(name));
+    const backend::RateLimit::Rates rates{.bytes = net_config.bytes_per_second,
+                                          .operations = net_config.frames_per_second};
+    auto net = std::make_unique<virtio::Net>(wiring.loop, *backends.nets[i], mac, name, rates);
     nets.push_back(net.get());
     devices.push_back(std::move(net));
   }
