@@ -203,23 +203,25 @@ DiskImage::DiskImage(std::string path, Fd fd, std::optional<Direct> direct, Acce
 
 Result<void> DiskImage::resize(uint64_t bytes) {
   const uint64_t now = size();
-  const std::string_view remedy = "give a size in multiples of 512 bytes, at least the present one";
-  if (read_only()) return refuse(path_, EROFS, "it is read-only", "nothing can be done");
+  if (read_only()) return refuse(path_, EROFS, "it is read-only", "give it to a machine without ,ro");
   if (bytes % kSector != 0 || bytes > uint64_t{std::numeric_limits<int64_t>::max()}) {
-    return refuse(path_, EINVAL, fmt::format("{} bytes are no size of a disk", bytes), remedy);
+    return refuse(path_, EINVAL, fmt::format("{} bytes are no size of a disk", bytes),
+                  "give a multiple of 512 bytes");
   }
-  if (bytes < now)
-    return refuse(path_, EINVAL,
-                  fmt::format("to shrink it from {} to {} bytes would cut off data", now, bytes), remedy);
+  if (bytes < now) {
+    return refuse(path_, EINVAL, fmt::format("{} bytes of its {} would cut off data", bytes, now),
+                  "copy what is in it to a smaller disk");
+  }
   struct stat status{};
   if (::fstat(fd_.get(), &status) != 0) return fail(errno, "disk {}", path_);
   if (S_ISBLK(status.st_mode)) {
     uint64_t device = 0;
     if (::ioctl(fd_.get(), BLKGETSIZE64, &device) != 0)
       return fail(errno, "disk {}: ask for its size", path_);
-    if (device < bytes)
-      return refuse(path_, EINVAL, fmt::format("the device has {} bytes", device),
-                    "make the device larger first");
+    if (device != bytes) {
+      return refuse(path_, EINVAL, fmt::format("the device has {} bytes, not {}", device, bytes),
+                    "change the device's size first, or give the one it has");
+    }
   } else if (static_cast<uint64_t>(status.st_size) < bytes &&
              ::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) {
     return fail(errno, "disk {}: make it {} bytes", path_, bytes);

@@ -42,7 +42,7 @@ class DiskImage final : public Block {
   [[nodiscard]] bool can_discard() const override { return can_discard_; }
   [[nodiscard]] uint32_t block_size() const override { return block_size_; }
   [[nodiscard]] uint32_t sector_size() const override { return direct_ ? direct_->offset_alignment : 512; }
-  // A file is made larger; a block device must have become so already.
+  // A file is made larger, by a hole; a block device must have that size already.
   Result<void> resize(uint64_t bytes) override;
   [[nodiscard]] Result<std::unique_ptr<BlockChannel>> open_channel(EventLoop& loop) override;
 

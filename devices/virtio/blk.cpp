@@ -245,11 +245,10 @@ void Blk::Lane::stop(std::function<void()> done) {
 
 Result<void> Blk::resize(uint64_t bytes) {
   VMM_TRY(disk_.resize(bytes));
-  {
+  loop().post([this] {
+    // One step for whoever reads: a driver that saw half of the new capacity sees a new generation, too.
     const std::lock_guard lock{config_mutex_};
     config_.capacity = disk_.size() / kSector;
-  }
-  loop().post([this] {
     if (driver_ != nullptr && !broken_) driver_->notify_config();
   });
   return {};

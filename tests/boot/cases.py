@@ -465,6 +465,42 @@ def control_refusals(bench: Bench) -> None:
         guest.ended(0)
 
 
+@case
+def disk_resize(bench: Bench) -> None:
+    """`vmm ctl disk resize` grows a disk in use: the guest sees it at once, and what it writes there lasts."""
+    path = str(bench.scratch / "control")
+    disk = bench.scratch / "disk.img"
+    with open(disk, "wb") as file:
+        file.truncate(64 * MIB)
+    with bench.tiny("--disk", str(disk), "--control", path) as guest:
+        guest.expect(PROMPT)
+        size = "cat /sys/block/vdb/size"
+        require(guest.run(size) == str(64 * MIB // 512), "the disk has not its first size")
+        told(bench, path, "disk", "vdb", "resize", "1G")
+        guest.run(f"for i in $(seq 20); do test $({size}) = {1024 * MIB // 512} && break; sleep 0.5; done; "
+                  f"test $({size}) = {1024 * MIB // 512}")
+        require(disk.stat().st_size == 1024 * MIB, "the image did not grow with the disk")
+        guest.run("yes behind the old end | dd of=/dev/vdb bs=64k count=4 iflag=fullblock seek=16380 conv=fsync")
+        guest.run("echo 3 > /proc/sys/vm/drop_caches")
+        written = (b"behind the old end\n" * (MIB // 76 + 1))[:MIB // 4]
+        checksum = guest.run("dd if=/dev/vdb bs=64k skip=16380 | sha256sum").splitlines()[-1].split()[0]
+        require(checksum == hashlib.sha256(written).hexdigest(), "the guest reads something else than it wrote")
+        with open(disk, "rb") as file:
+            file.seek(16380 << 16)
+            require(file.read() == written, "what the guest wrote behind the old end is not in the image")
+        require(disk.stat().st_blocks * 512 < 16 * MIB, "the image did not grow by a hole")
+        for words, said in ((("vdb", "resize", "512M"), f"{disk}: {512 * MIB} bytes of its {1024 * MIB}"),
+                            (("vdb", "resize", "1025"), "multiple of 512"), (("vda", "resize", "4G"), "read-only"),
+                            (("vdc", "resize", "4G"), "vda to vdb"), (("vdb", "resize", "large"), "large")):
+            done = ctl(bench, path, "disk", *words)
+            require(done.returncode == 1 and said in done.stderr, f"{words}: {done.returncode}, {done.stderr}")
+        require(guest.run(size) == str(1024 * MIB // 512), "a refusal changed the disk's size")
+        complaints = kernel_complaints(guest.run("dmesg"))
+        require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 class Server(threading.Thread):

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/cli/control.h"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -58,15 +60,28 @@ void stats(const Call& call) {
   });
 }
 
+// A member of the request that is a size.
+Result<uint64_t> size_in(const Json& request, const char* member) {
+  const auto& size = request[member];
+  if (!size.is_string()) return fail("\"{}\": expected a text like \"768M\"", member);
+  return parse_size(size.get<std::string>());
+}
+
 void memory(const Call& call) {
-  const auto& size = call.request["size"];
-  const auto bytes = size.is_string() ? parse_size(size.get<std::string>())
-                                      : Result<uint64_t>{fail("\"size\": expected a text like \"768M\"")};
+  const auto bytes = size_in(call.request, "size");
   if (!bytes) return call.give(refusal(bytes.error().message));
   if (const auto set = call.controls.set_memory(*bytes); !set) return call.give(refusal(set.error().message));
   call.controls.ask_memory([answer = call.answer](const MemoryReport& report) {
     answer(line_of({{"ok", true}, {"driver", report.driver}}));
   });
+}
+
+void disk(const Call& call) {
+  const auto& name = call.request["disk"];
+  if (!name.is_string()) return call.give(refusal("\"disk\": expected a text like \"vda\""));
+  const auto bytes = size_in(call.request, "resize");
+  if (!bytes) return call.give(refusal(bytes.error().message));
+  call.give(outcome(call.controls.resize_disk(name.get<std::string>(), *bytes)));
 }
 
 void power_button(const Call& call) {
@@ -78,17 +93,26 @@ void quit(const Call& call) {
   call.controls.quit("control socket");
 }
 
+struct Argument {
+  std::string_view member;  // of the request, which needs all of them beside "command"
+  bool said = false;        // its name is a word of the command line, too, before its value
+};
+
 struct Command {
   std::string_view name;
-  std::string_view argument;  // the one member that it needs beside "command"; empty: none
+  std::span<const Argument> arguments;
   void (*run)(const Call&);
 };
 
+constexpr std::array kMemoryArguments = {Argument{"size"}};
+constexpr std::array kDiskArguments = {Argument{"disk"}, Argument{"resize", true}};
+
 constexpr std::array kCommands = {
-    Command{"stats", "", stats},
-    Command{"memory", "size", memory},
-    Command{"power-button", "", power_button},
-    Command{"quit", "", quit},
+    Command{"stats", {}, stats},
+    Command{"memory", kMemoryArguments, memory},
+    Command{"disk", kDiskArguments, disk},
+    Command{"power-button", {}, power_button},
+    Command{"quit", {}, quit},
 };
 
 const Command* find_command(std::string_view name) {
@@ -107,10 +131,12 @@ std::string fault_of(const Json& request, const Command*& command) {
   command = find_command(name);
   if (command == nullptr) return fmt::format("there is no command \"{}\"", name);
   for (const auto& [key, value] : request.items()) {
-    if (key != "command" && key != command->argument) return fmt::format("{} takes no \"{}\"", name, key);
+    const bool known =
+        std::ranges::find(command->arguments, key, &Argument::member) != command->arguments.end();
+    if (key != "command" && !known) return fmt::format("{} takes no \"{}\"", name, key);
   }
-  if (!command->argument.empty() && !request.contains(command->argument)) {
-    return fmt::format("{} needs a \"{}\"", name, command->argument);
+  for (const auto& [member, said] : command->arguments) {
+    if (!request.contains(member)) return fmt::format("{} needs a \"{}\"", name, member);
   }
   return {};
 }
@@ -132,10 +158,17 @@ Result<ControlRequest> parse_control(std::span<const std::string> words) {
   if (words.size() < 2) return fail("ctl: expected MACHINE and one of {}", kControlUsage);
   const auto* command = find_command(words[1]);
   if (command == nullptr) return fail("ctl: \"{}\" is not a command; there are {}", words[1], kControlUsage);
-  const size_t arguments = command->argument.empty() ? 0 : 1;
-  if (words.size() != 2 + arguments) return fail("ctl {}: expected {}", words[1], kControlUsage);
   Json request = {{"command", words[1]}};
-  if (arguments != 0) request[std::string{command->argument}] = words[2];
+  auto rest = words.subspan(2);
+  const auto next = [&rest] { return std::exchange(rest, rest.subspan(1)).front(); };
+  for (const auto& [member, said] : command->arguments) {
+    const bool complete = rest.size() > (said ? 1 : 0);
+    if (!complete || (said && next() != member)) {
+      return fail("ctl {}: expected {}", words[1], kControlUsage);
+    }
+    request[std::string{member}] = next();
+  }
+  if (!rest.empty()) return fail("ctl {}: expected {}", words[1], kControlUsage);
   return ControlRequest{.machine = words[0], .text = line_of(request)};
 }
 

@@ -5,6 +5,7 @@
 //
 //   {"command": "stats"}                     {"ok": true, "stats": {…}}: the receipt so far, and "memory"
 //   {"command": "memory", "size": "768M"}    {"ok": true, "driver": …}: whether the guest can do it (yet)
+//   {"command": "disk", "disk": "vda", "resize": "2G"}    {"ok": true}, and the guest has been told
 //   {"command": "power-button"}              {"ok": true}
 //   {"command": "quit"}                      {"ok": true}, and the machine is stopped
 #pragma once
@@ -26,9 +27,10 @@ struct ControlRequest {
   std::string machine;  // a path, if there is a slash in it, or an id
   std::string text;     // the request
 };
-// From `vmm ctl MACHINE COMMAND [ARGUMENT]`: the words after ctl.
+// From `vmm ctl MACHINE COMMAND [ARGUMENT]...`: the words after ctl.
 Result<ControlRequest> parse_control(std::span<const std::string> words);
-inline constexpr std::string_view kControlUsage = "stats | memory SIZE | power-button | quit";
+inline constexpr std::string_view kControlUsage =
+    "stats | memory SIZE | disk NAME resize SIZE | power-button | quit";
 
 // The user's end: asks, and returns what is to be printed.
 Result<std::string> control(const ControlRequest& request);

@@ -47,6 +47,15 @@ constexpr std::array kControlCommands = {
         "Asks the guest to keep SIZE of its memory and give the host the rest, from 64M up to --memory. "
         "It does so as far as it can, and takes some back rather than run out of memory. The answer's "
         "\"driver\" says whether the guest can do it (yet)."},
+    ControlCommand{
+        "disk NAME resize SIZE", R"({"command": "disk", "disk": "vda", "resize": "2G"})",
+        "Makes a disk larger while the guest uses it. NAME is what Linux calls it: vda is the first --disk, "
+        "vdb "
+        "the second. An image file grows to SIZE, by a hole that takes no space; a block device has to have "
+        "that size already. The guest sees the larger disk at once; its partitions and file systems are its "
+        "own affair (growpart, resize2fs). A disk never shrinks, for that would cut off data: copy what is "
+        "in "
+        "it to a smaller one. One given with ,ro stays as it is."},
     ControlCommand{"power-button", R"({"command": "power-button"})", "Asks the guest to power off."},
     ControlCommand{"quit", R"({"command": "quit"})", "Ends the machine as Ctrl-A x does."},
 };

@@ -22,7 +22,24 @@ bool is_id(std::string_view id) {
                              [](char c) { return is_alphanumeric(c) || c == '.' || c == '-' || c == '_'; });
 }
 
+std::string disk_name(size_t index) {
+  std::string letters;
+  for (size_t left = index + 1; left > 0; left = (left - 1) / 26) {
+    letters.insert(letters.begin(), static_cast<char>('a' + (left - 1) % 26));
+  }
+  return "vd" + letters;
+}
+
 }  // namespace
+
+Result<size_t> find_disk(std::string_view name, size_t count) {
+  for (size_t index = 0; index < count; ++index) {
+    if (disk_name(index) == name) return index;
+  }
+  if (count == 0) return fail("disk {}: this machine has no disks; --disk gives it one", name);
+  return fail("disk {}: there is no such disk; this machine has {}{}", name, disk_name(0),
+              count == 1 ? "" : " to " + disk_name(count - 1));
+}
 
 Result<std::filesystem::path> control_path(std::string_view id) {
   if (!is_id(id)) {

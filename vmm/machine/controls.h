@@ -4,6 +4,7 @@
 // is the command line's affair.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -39,6 +40,9 @@ class Controls {
   // Asks the guest to keep `bytes` and give back the rest. It does so when and as far as it can; a restarted
   // guest is asked again.
   virtual Result<void> set_memory(uint64_t bytes) = 0;
+  // Makes a disk, named as by find_disk(), `bytes` large, and tells the guest. The image grows with it, by a
+  // hole; a block device has that size already. Fails for less than the disk has, and if it is read-only.
+  virtual Result<void> resize_disk(std::string_view disk, uint64_t bytes) = 0;
   virtual Result<void> press_power_button() = 0;
   virtual void quit(std::string_view who) = 0;
 };
@@ -46,6 +50,10 @@ class Controls {
 // Answers one request of a client of the control socket.
 using ControlProtocol =
     std::function<void(Controls& controls, std::string_view request, const LineServer::Answer& answer)>;
+
+// Which of a machine's `count` disks is called `name`: as Linux calls them, vda is the first, and vdaa comes
+// after vdz.
+Result<size_t> find_disk(std::string_view name, size_t count);
 
 // Where the control socket of the machine called `id` is: $XDG_RUNTIME_DIR/vmm/ID; for root without such a
 // variable /run/vmm/ID. An id has 1 to 64 letters, digits, dots, dashes and underscores, and begins with

@@ -325,6 +325,10 @@ Result<void> Machine::set_memory(uint64_t bytes) {
   return {};
 }
 
+Result<void> Machine::resize_disk(size_t index, uint64_t bytes) {
+  return parts_->virtio->disk(index).resize(bytes);
+}
+
 MemoryReport Machine::memory() const {
   const auto& balloon = parts_->virtio->balloon();
   const uint64_t size = parts_->memory->size();

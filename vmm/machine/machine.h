@@ -56,6 +56,8 @@ class Machine {
   // What the guest is asked to keep of its memory; any thread. Fails if that is more than there is, too
   // little, or not to be had.
   Result<void> set_memory(uint64_t bytes);
+  // Makes a disk of the configuration larger, and tells the guest; any thread.
+  Result<void> resize_disk(size_t index, uint64_t bytes);
   // Calls `done`, on the I/O loop's thread, when the guest has told its statistics; perhaps never.
   void ask_memory(std::function<void(const MemoryReport&)> done) const;
   [[nodiscard]] MemoryReport memory() const;  // without the guest's statistics

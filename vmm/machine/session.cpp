@@ -277,6 +277,11 @@ Result<void> Session::set_memory(uint64_t bytes) {
   return {};
 }
 
+Result<void> Session::resize_disk(std::string_view disk, uint64_t bytes) {
+  VMM_TRY_ASSIGN(const auto index, find_disk(disk, config_.disks.size()));
+  return machine_->resize_disk(index, bytes);
+}
+
 Result<void> Session::press_power_button() {
   if (machine_->press_power_button()) return {};
   return fail("power button: the guest does not listen to it (yet)");

@@ -47,6 +47,7 @@ class Session final : public Controls {
   [[nodiscard]] Receipt receipt_so_far() const override;
   void ask_memory(std::function<void(const MemoryReport&)> done) override;
   Result<void> set_memory(uint64_t bytes) override;
+  Result<void> resize_disk(std::string_view disk, uint64_t bytes) override;
   Result<void> press_power_button() override;
   void quit(std::string_view who) override;
 

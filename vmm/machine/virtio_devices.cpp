@@ -173,6 +173,10 @@ virtio::Balloon& VirtioDevices::balloon() {
   return *parts_->balloon;
 }
 
+virtio::Blk& VirtioDevices::disk(size_t index) {
+  return *parts_->disks[index];
+}
+
 void VirtioDevices::stop() {
   for (auto& transport : parts_->on_pci) transport->core().reset();
   for (auto& transport : parts_->on_mmio) transport->reset();

@@ -3,10 +3,12 @@
 // The machine's virtio devices, each behind the transport that the configuration chose.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "devices/virtio/balloon.h"
+#include "devices/virtio/blk.h"
 #include "firmware/acpi.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/event_loop.h"
@@ -40,6 +42,7 @@ class VirtioDevices {
   void stop();
 
   [[nodiscard]] virtio::Balloon& balloon();
+  [[nodiscard]] virtio::Blk& disk(size_t index);  // in the order of the configuration
 
   void report(Receipt& receipt) const;
 

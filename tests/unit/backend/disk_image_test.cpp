@@ -2,6 +2,8 @@
 #include "devices/backend/disk_image.h"
 
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +23,34 @@ namespace {
 using testing::HasSubstr;
 using Access = DiskImage::Access;
 using Kind = BlockRequest::Kind;
+
+// A file as a block device, for those who may make one (loop(4)).
+class LoopDevice {
+ public:
+  static Result<LoopDevice> attach(const std::string& file) {
+    const Fd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
+    const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
+    if (number < 0) return fail(errno, "find a free loop device");
+    auto path = fmt::format("/dev/loop{}", number);
+    Fd device{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+    const Fd behind{::open(file.c_str(), O_RDWR | O_CLOEXEC)};
+    if (!device || ::ioctl(device.get(), LOOP_SET_FD, behind.get()) != 0) {
+      return fail(errno, "put {} behind {}", file, path);
+    }
+    return LoopDevice{std::move(path), std::move(device)};
+  }
+  LoopDevice(LoopDevice&&) = default;
+  ~LoopDevice() {
+    if (device_) ::ioctl(device_.get(), LOOP_CLR_FD);
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  void take_size() const { EXPECT_EQ(::ioctl(device_.get(), LOOP_SET_CAPACITY), 0); }
+
+ private:
+  LoopDevice(std::string path, Fd device) : path_(std::move(path)), device_(std::move(device)) {}
+  std::string path_;
+  Fd device_;
+};
 
 class DiskImageTest : public testing::TestWithParam<EventLoop::Engine> {
  protected:
@@ -158,11 +188,31 @@ TEST_P(DiskImageTest, GrowsAndNeverShrinks) {
   EXPECT_EQ(std::filesystem::file_size(at), 16384U);
   EXPECT_EQ(write(*disk, 12288, "behind the old end"), 0);
   EXPECT_EQ(read(*disk, 12288, 6), "behind");
-  for (const uint64_t bad : {uint64_t{8192}, uint64_t{16385}, ~uint64_t{511}})
-    EXPECT_FALSE(disk->resize(bad)) << bad;
+  EXPECT_TRUE(disk->resize(16384));
+  const auto refusal = [&disk](uint64_t bytes) { return disk->resize(bytes).error().message; };
+  EXPECT_THAT(refusal(8192), HasSubstr(at + ": 8192 bytes of its 16384 would cut off data; copy"));
+  EXPECT_THAT(refusal(16385), HasSubstr("; give a multiple of 512 bytes"));
+  EXPECT_THAT(refusal(~uint64_t{511}), HasSubstr("are no size of a disk"));
+  EXPECT_THAT(refusal(uint64_t{1} << 62), HasSubstr(at));  // larger than any file may be
   EXPECT_EQ(std::filesystem::file_size(at), 16384U);
   disk.reset();
-  EXPECT_FALSE(DiskImage::open(at, Access::read_only).value()->resize(32768));
+  disk = DiskImage::open(at, Access::read_only).value();
+  EXPECT_THAT(refusal(32768), HasSubstr(at + ": it is read-only; give it to a machine without ,ro"));
+}
+
+TEST_P(DiskImageTest, ABlockDeviceHasGrownAlready) {
+  const auto device = LoopDevice::attach(make(8192));
+  if (!device) GTEST_SKIP() << device.error().message;
+  auto disk = DiskImage::open(device->path(), Access::read_write).value();
+  ASSERT_EQ(disk->size(), 8192U);
+  EXPECT_THAT(disk->resize(16384).error().message, HasSubstr("the device has 8192 bytes, not 16384; change"));
+  ASSERT_EQ(::truncate(path().c_str(), 16384), 0);
+  device->take_size();
+  EXPECT_THAT(disk->resize(12288).error().message, HasSubstr("the device has 16384 bytes, not 12288"));
+  EXPECT_EQ(disk->size(), 8192U);
+  EXPECT_TRUE(disk->resize(16384));
+  EXPECT_EQ(write(*disk, 12288, "behind the old end"), 0);
+  EXPECT_EQ(read(*disk, 12288, 6), "behind");
 }
 
 TEST_P(DiskImageTest, WrongKindsOfFile) {

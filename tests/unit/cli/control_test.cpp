@@ -28,6 +28,11 @@ class FakeControls final : public Controls {
     memory.target = bytes;
     return {};
   }
+  Result<void> resize_disk(std::string_view disk, uint64_t bytes) override {
+    if (disk != "vda") return fail("no such disk");
+    disk_size = bytes;
+    return {};
+  }
   Result<void> press_power_button() override {
     if (!listens) return fail("does not listen");
     ++presses;
@@ -37,6 +42,7 @@ class FakeControls final : public Controls {
 
   MemoryReport memory{
       .size = 512 * kMiB, .target = 512 * kMiB, .balloon = 0, .driver = true, .guest = std::nullopt};
+  uint64_t disk_size = 0;
   bool listens = true;
   int presses = 0;
   int quits = 0;
@@ -82,6 +88,19 @@ TEST_F(ControlTest, Memory) {
   EXPECT_EQ(controls_.memory.target, 256 * kMiB);
 }
 
+TEST_F(ControlTest, Disk) {
+  EXPECT_EQ(ask(R"({"command": "disk", "disk": "vda", "resize": "2G"})"), Json({{"ok", true}}));
+  EXPECT_EQ(controls_.disk_size, 2048 * kMiB);
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": "vdb", "resize": "3G"})"), HasSubstr("no such disk"));
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": "vda", "resize": "more"})"), HasSubstr("more"));
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": "vda", "resize": 5})"), HasSubstr("\"resize\""));
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": 0, "resize": "3G"})"), HasSubstr("\"disk\""));
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": "vda"})"), HasSubstr("\"resize\""));
+  EXPECT_THAT(refused(R"({"command": "disk", "disk": "vda", "resize": "3G", "size": "3G"})"),
+              HasSubstr("\"size\""));
+  EXPECT_EQ(controls_.disk_size, 2048 * kMiB);
+}
+
 TEST_F(ControlTest, PowerButtonAndQuit) {
   EXPECT_EQ(ask(R"({"command": "power-button"})"), Json({{"ok", true}}));
   EXPECT_EQ(controls_.presses, 1);
@@ -109,10 +128,34 @@ TEST(ControlRequest, IsMadeOfWords) {
   EXPECT_EQ(made({"web", "stats"})->text, R"({"command":"stats"})");
   EXPECT_EQ(made({"./s", "memory", "768M"})->text, R"({"command":"memory","size":"768M"})");
   EXPECT_EQ(made({"./s", "memory", "768M"})->machine, "./s");
-  for (const std::vector<std::string>& bad :
-       {std::vector<std::string>{}, {"web"}, {"web", "dance"}, {"web", "memory"}, {"web", "stats", "x"}}) {
+  EXPECT_EQ(made({"web", "disk", "vdb", "resize", "2G"})->text,
+            R"({"command":"disk","disk":"vdb","resize":"2G"})");
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{},
+                                              {"web"},
+                                              {"web", "dance"},
+                                              {"web", "memory"},
+                                              {"web", "stats", "x"},
+                                              {"web", "disk", "vda"},
+                                              {"web", "disk", "vda", "resize"},
+                                              {"web", "disk", "vda", "grow", "2G"},
+                                              {"web", "disk", "vda", "2G"},
+                                              {"web", "disk", "vda", "resize", "2G", "x"}}) {
     EXPECT_THAT(made(bad).error().message, HasSubstr("memory SIZE"));
   }
+}
+
+TEST(FindDisk, ByWhatLinuxCallsIt) {
+  EXPECT_EQ(find_disk("vda", 1).value_or(99), 0U);
+  EXPECT_EQ(find_disk("vdz", 30).value_or(99), 25U);
+  EXPECT_EQ(find_disk("vdaa", 30).value_or(99), 26U);
+  EXPECT_EQ(find_disk("vdad", 30).value_or(99), 29U);
+  EXPECT_EQ(find_disk("vdzz", 703).value_or(99), 701U);
+  EXPECT_EQ(find_disk("vdaaa", 703).value_or(99), 702U);
+  for (const auto* bad : {"", "vd", "vdb", "blk0", "VDA", "/dev/vda", "vdaa"}) {
+    EXPECT_THAT(find_disk(bad, 1).error().message, testing::EndsWith("this machine has vda")) << bad;
+  }
+  EXPECT_THAT(find_disk("vdd", 3).error().message, HasSubstr("vda to vdc"));
+  EXPECT_THAT(find_disk("vda", 0).error().message, HasSubstr("--disk"));
 }
 
 TEST(ControlPath, IsBelowTheRuntimeFolder) {
