@@ -3,7 +3,7 @@
 // A tap interface of the host (<linux/if_tun.h>): frames go to and come from the kernel directly, with
 // checksums and segmentation left to whoever does them best.
 //
-// Missing: several queues, multicast filters, vhost.
+// Missing: several queues, multicast filters.
 #pragma once
 
 #include <memory>
@@ -19,6 +19,9 @@ class Tap final : public Net {
   // Opens the tap `name`, or makes one that lasts as long as this where the user may (CAP_NET_ADMIN). Brings
   // it up if that is allowed too, else only warns: it can be brought up later.
   static Result<std::unique_ptr<Tap>> create(std::string_view name);
+
+  // For vhost. Until receive is wanted nobody here reads from it.
+  [[nodiscard]] int fd() const { return tap_.get(); }
 
   [[nodiscard]] uint16_t mtu() const override { return mtu_; }
   [[nodiscard]] uint32_t send_offloads() const override { return offloads_; }

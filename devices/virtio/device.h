@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "vmm/core/event_loop.h"
+#include "vmm/core/fd.h"
 #include "vmm/core/guest_memory.h"
 
 namespace vmm::virtio {
@@ -35,6 +36,10 @@ class Driver {
   // Calls Device::handle_queue(queue) in a later turn of the loop: for a device that has worked off its share
   // of a turn, so that a busy driver does not keep the loop from its other work.
   virtual void handle_again(uint16_t queue) = 0;
+  // From within start(), for a device that has somebody else work a queue, such as the host's kernel. Until
+  // stop() handle_queue is not called for it: the doorbell, which is returned, is theirs to hear. They ring
+  // `used` for each notification that the driver is to have; it must stay until stop() has reported.
+  virtual const EventFd& hand_over(uint16_t queue, const EventFd& used) = 0;
 };
 
 class Device {

@@ -53,6 +53,10 @@ class Queue {
 
   [[nodiscard]] bool ready() const { return size_ != 0; }
   [[nodiscard]] uint16_t size() const { return size_; }
+  // The parts of the ring, for a device that has somebody else work it.
+  [[nodiscard]] const GuestSlice& descriptors() const { return descriptors_; }
+  [[nodiscard]] const GuestSlice& available() const { return available_; }
+  [[nodiscard]] const GuestSlice& used() const { return used_; }
 
   // The next chain; none when the driver has added nothing; or a broken driver, from then on.
   tl::expected<std::optional<Chain>, QueueFault> pop();

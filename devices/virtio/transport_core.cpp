@@ -4,6 +4,7 @@
 #include <linux/virtio_config.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <functional>
@@ -55,6 +56,7 @@ TransportCore::TransportCore(Device& device, const GuestMemory& memory, Transpor
       offered_(device.features() | kTransportFeatures),
       doorbells_(std::move(doorbells)),
       state_(power_on_state()),
+      handed_over_(max_sizes_.size()),
       watches_(max_sizes_.size()) {}
 
 TransportCore::~TransportCore() {
@@ -173,14 +175,19 @@ void TransportCore::on_each_queue(std::function<void(uint16_t)> act, std::functi
 
 void TransportCore::start_device(uint64_t features) {
   broken_ = false;
+  std::ranges::fill(handed_over_, nullptr);
   device_.start(features, queues_, *this);
   on_each_queue([this](uint16_t queue) { open_doorbell(queue); }, [] {});
 }
 
 void TransportCore::open_doorbell(uint16_t queue) {
   if (broken_ || !queues_[queue].ready()) return;
-  watches_[queue] =
-      device_.queue_loop(queue).watch_bell(doorbells_[queue], [this, queue] { device_.handle_queue(queue); });
+  auto& loop = device_.queue_loop(queue);
+  if (const auto* used = handed_over_[queue]; used != nullptr) {
+    watches_[queue] = loop.watch_bell(*used, [this, queue, &loop] { interrupts_.raise_queue(queue, loop); });
+  } else {
+    watches_[queue] = loop.watch_bell(doorbells_[queue], [this, queue] { device_.handle_queue(queue); });
+  }
   // Whatever became of a ring from before: it costs one look at an empty queue.
   doorbells_[queue].signal();
 }
@@ -223,6 +230,11 @@ void TransportCore::needs_reset(std::string_view why) {
 
 void TransportCore::handle_again(uint16_t queue) {
   device_.queue_loop(queue).ring(doorbells_[queue]);
+}
+
+const EventFd& TransportCore::hand_over(uint16_t queue, const EventFd& used) {
+  handed_over_[queue] = &used;
+  return doorbells_[queue];
 }
 
 void TransportCore::complain(std::string_view what) {

@@ -144,6 +144,7 @@ class TransportCore final : private Driver {
   void notify_config() override;
   void needs_reset(std::string_view why) override;
   void handle_again(uint16_t queue) override;
+  const EventFd& hand_over(uint16_t queue, const EventFd& used) override;
 
   Device& device_;
   const GuestMemory& memory_;
@@ -161,8 +162,9 @@ class TransportCore final : private Driver {
 
   // By queue: its loop's while running; with the mutex held, whoever starts or resets.
   std::vector<Queue> queues_;
-  std::vector<EventLoop::Watch> watches_;  // on the doorbells, by queue: its loop's
-  std::atomic<bool> broken_{false};        // the device said needs_reset
+  std::vector<const EventFd*> handed_over_;  // rung for used buffers; none: the device works the queue itself
+  std::vector<EventLoop::Watch> watches_;    // on the doorbells, or on these, by queue: its loop's
+  std::atomic<bool> broken_{false};          // the device said needs_reset
   LogLimit complaints_{8};
 };
 

@@ -610,17 +610,61 @@ class NamespacedServer:
             self.process.kill()
 
 
+def on_tap(bench: Bench, name: str, *arguments: str) -> Guest:
+    """With tap0 of that namespace, and room for what is sent."""
+    return bench.tiny("--memory", "1G", *arguments, prefix=["ip", "netns", "exec", name])
+
+
+def configure_eth0(guest: Guest) -> None:
+    guest.expect(PROMPT)
+    guest.run("killall udhcpc 2> /dev/null; ip link set eth0 up && ip addr add 10.77.0.2/24 dev eth0")
+    guest.run("mount -t tmpfs none /tmp 2> /dev/null; ping -c 3 10.77.0.1")
+
+
 @case
 def net_tap(bench: Bench) -> None:
     name = f"vmm-boot-{bench.scratch.name}"
-    with network_namespace(name):
-        with bench.tiny("--net", "tap=tap0", "--memory", "1G", prefix=["ip", "netns", "exec", name]) as guest:
-            guest.expect(PROMPT)
-            guest.run("killall udhcpc 2> /dev/null; ip link set eth0 up && ip addr add 10.77.0.2/24 dev eth0")
-            guest.run("mount -t tmpfs none /tmp 2> /dev/null; ping -c 3 10.77.0.1")
-            streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
-            guest.send("poweroff\n")
-            guest.ended(0)
+    with network_namespace(name), on_tap(bench, name, "--net", "tap=tap0") as guest:
+        configure_eth0(guest)
+        streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
+def net_vhost(bench: Bench, transport: str) -> None:
+    """The kernel carries the frames; a driver that starts again, and a guest that does, find it working."""
+    if not os.access("/dev/vhost-net", os.R_OK | os.W_OK):
+        raise Skip("there is no /dev/vhost-net that can be opened")
+    name = f"vmm-boot-{bench.scratch.name}"
+    with network_namespace(name), on_tap(bench, name, "--net", "tap=tap0,vhost", "--transport", transport) as guest:
+        configure_eth0(guest)
+        features = guest.run("cat /sys/class/net/eth0/device/features")
+        for bit, what in ((0, "checksums"), (1, "checksums in"), (7, "TSO4 in"), (8, "TSO6 in"), (11, "TSO4"),
+                          (12, "TSO6"), (15, "merged buffers"), (28, "indirect descriptors"), (29, "event index")):
+            require(features[bit] == "1", f"{what} (feature bit {bit}) was not negotiated: {features}")
+        streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
+
+        subprocess.run(["ip", "-n", name, "link", "set", "tap0", "down"], check=True)
+        guest.run("for i in $(seq 30); do grep -qx 0 /sys/class/net/eth0/carrier && break; sleep 1; done; "
+                  "grep -qx 0 /sys/class/net/eth0/carrier")
+        subprocess.run(["ip", "-n", name, "link", "set", "tap0", "up"], check=True)
+        guest.run("for i in $(seq 30); do ping -c 1 -W 1 10.77.0.1 && break; done; ping -c 3 10.77.0.1")
+
+        device = guest.run("basename $(readlink /sys/class/net/eth0/device)")
+        driver = "/sys/bus/virtio/drivers/virtio_net"
+        for _ in range(3):
+            guest.run(f"echo {device} > {driver}/unbind && echo {device} > {driver}/bind")
+            guest.run("ip link set eth0 up && ip addr add 10.77.0.2/24 dev eth0; ping -c 3 10.77.0.1")
+        guest.send("reboot\n")
+        guest.expect("^tiny: a busybox system")
+        configure_eth0(guest)
+        streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
+        guest.send("poweroff\n")
+        guest.ended(0)
+
+
+for _transport in ("pci", "mmio"):
+    CASES[f"net-vhost-{_transport}"] = lambda bench, t=_transport: net_vhost(bench, t)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -87,11 +87,11 @@ class Vmm(Peer):
             command += ["--disk", disk.path + (",ro" if disk.read_only else "")]
         net = "user" if guest.user_net else "none"
         if guest.tap:
-            net = f"tap={guest.tap}"
+            net = f"tap={guest.tap}" + (",vhost" if guest.vhost else "")
         return [*command, "--net", net]
 
     def lacks(self, guest: Guest) -> str:
-        return "has no vhost-net yet" if guest.vhost else ""
+        return ""
 
 
 class Qemu(Peer):

@@ -71,6 +71,9 @@ constexpr std::array kExamples = {
     Example{"Debian's kernel, four CPUs, a port of the host that leads to the guest's ssh:",
             "vmm --kernel vmlinuz --initrd initrd.img --disk debian.img --cpus 4 --memory 2G "
             "--net user,hostfwd=tcp:127.0.0.1:2222-:22"},
+    Example{"A tap whose frames the host's kernel carries by itself (vhost-net), made beforehand:",
+            "sudo ip tuntap add dev tap0 mode tap user $(id -un) && sudo ip link set tap0 up && "
+            "vmm --kernel bzImage --disk rootfs.img --net tap=tap0,vhost"},
     Example{"An automated boot test:",
             "vmm --config guest.json --expect 'login: $' --send 'root\\n' --expect '# $' --timeout 60"},
 };

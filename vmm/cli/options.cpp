@@ -140,10 +140,11 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
         return {};
       });
   add(app, "--net",
-      "{user[,hostfwd=tcp:[HOST]:PORT-:GUEST]... | tap=NAME}[,mac=MAC][,bps=SIZE][,pps=N] | none",
-      "Network: in user mode (DHCP, DNS, forwarded ports), over an existing tap, or none. Without --net: "
-      "user. bps, pps: at most so many bytes, or frames, a second in each direction, of which one second's "
-      "worth may come at once; the rest waits",
+      "{user[,hostfwd=tcp:[HOST]:PORT-:GUEST]... | tap=NAME[,vhost]}[,mac=MAC][,bps=SIZE][,pps=N] | none",
+      "Network: in user mode (DHCP, DNS, forwarded ports), over a tap, or none. Without --net: user. bps, "
+      "pps: at most so many bytes, or frames, a second in each direction, of which one second's worth may "
+      "come at once; the rest waits. vhost: the host's kernel carries a tap's frames by itself "
+      "(/dev/vhost-net), without limits",
       [&](const std::string& value) -> Result<void> {
         if (!config.nets) config.nets.emplace();
         clear_once(parsed.cleared_nets, *config.nets);

@@ -173,12 +173,13 @@ Result<NetConfig> parse_net(std::string_view text) {
   NetConfig net;
   if (words.front() == "user") {
     net.backend = UserNetConfig{};
-  } else if (const auto tap = value_of(words.front(), "tap"); tap && !tap->empty()) {
-    net.backend = TapNetConfig{std::string{*tap}};
+  } else if (const auto name = value_of(words.front(), "tap"); name && !name->empty()) {
+    net.backend = TapNetConfig{.name = std::string{*name}};
   } else {
     return fail("--net {}: expected user, tap=NAME or none", text);
   }
   auto* user = std::get_if<UserNetConfig>(&net.backend);
+  auto* tap = std::get_if<TapNetConfig>(&net.backend);
   for (size_t i = 1; i < words.size(); ++i) {
     if (const auto mac = value_of(words[i], "mac")) {
       VMM_TRY_ASSIGN(net.mac, backend::MacAddress::parse(*mac));
@@ -186,15 +187,20 @@ Result<NetConfig> parse_net(std::string_view text) {
       VMM_TRY_ASSIGN(net.bytes_per_second, parse_size(*bandwidth));
     } else if (const auto rate = value_of(words[i], "pps")) {
       VMM_TRY_ASSIGN(net.frames_per_second, parse_number(*rate, 0, 1'000'000'000));
+    } else if (words[i] == "vhost" && tap != nullptr) {
+      tap->vhost = true;
     } else if (const auto forward = value_of(words[i], "hostfwd"); forward && user != nullptr) {
       VMM_TRY_ASSIGN(const auto parsed, backend::HostForward::parse(*forward));
       user->forwards.push_back(parsed);
     } else {
       return fail(
-          "--net {}: \"{}\" is not an option of this network; there are mac=…, bps=SIZE, pps=N and, for "
-          "user, hostfwd=tcp:[HOST]:PORT-:GUESTPORT",
+          "--net {}: \"{}\" is not an option of this network; there are mac=…, bps=SIZE, pps=N, for user "
+          "hostfwd=tcp:[HOST]:PORT-:GUESTPORT, and for tap vhost",
           text, words[i]);
     }
+  }
+  if (tap != nullptr && tap->vhost && (net.bytes_per_second != 0 || net.frames_per_second != 0)) {
+    return fail("--net {}: the kernel keeps no limits for us: leave out vhost, or bps and pps", text);
   }
   return net;
 }
@@ -203,6 +209,7 @@ std::string format_net(const NetConfig& net) {
   std::string text;
   if (const auto* tap = std::get_if<TapNetConfig>(&net.backend)) {
     text = "tap=" + double_commas(tap->name);
+    if (tap->vhost) text += ",vhost";
   } else {
     text = "user";
     for (const auto& forward : std::get<UserNetConfig>(net.backend).forwards) {

@@ -30,11 +30,22 @@ Result<std::unique_ptr<backend::Console>> open_console(const ConsoleConfig& conf
   return std::make_unique<backend::NullConsole>();
 }
 
-Result<std::unique_ptr<backend::Net>> open_net(const NetConfig& config) {
-  if (const auto* tap = std::get_if<TapNetConfig>(&config.backend)) return backend::Tap::create(tap->name);
-  backend::UserNet::Config user;
-  user.forwards = std::get<UserNetConfig>(config.backend).forwards;
-  return backend::UserNet::create(user);
+Result<void> open_net(const NetConfig& config, Backends& backends) {
+  std::unique_ptr<backend::Vhost> vhost;
+  if (const auto* wanted = std::get_if<TapNetConfig>(&config.backend)) {
+    VMM_TRY_ASSIGN(auto tap, backend::Tap::create(wanted->name));
+    if (wanted->vhost) {
+      VMM_TRY_ASSIGN(vhost, backend::Vhost::open(tap->fd()));
+    }
+    backends.nets.push_back(std::move(tap));
+  } else {
+    backend::UserNet::Config user;
+    user.forwards = std::get<UserNetConfig>(config.backend).forwards;
+    VMM_TRY_ASSIGN(auto net, backend::UserNet::create(user));
+    backends.nets.push_back(std::move(net));
+  }
+  backends.vhosts.push_back(std::move(vhost));
+  return {};
 }
 
 }  // namespace
@@ -58,10 +69,7 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
       backends.disks.push_back(std::make_unique<backend::ThrottledBlock>(std::move(image), rates));
     }
   }
-  for (const auto& net : networks(config)) {
-    VMM_TRY_ASSIGN(auto opened, open_net(net));
-    backends.nets.push_back(std::move(opened));
-  }
+  for (const auto& net : networks(config)) VMM_TRY(open_net(net, backends));
   VMM_TRY_ASSIGN(auto serial, open_console(config.console, loop, quit, backends.terminal));
   backends.serial = std::make_unique<backend::ObservedConsole>(loop, std::move(serial), std::move(heard));
   if (config.virtio_console.kind != ConsoleConfig::Kind::none) {

@@ -14,6 +14,7 @@
 #include "devices/backend/net.h"
 #include "devices/backend/observed_console.h"
 #include "devices/backend/terminal.h"
+#include "devices/backend/vhost.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/result.h"
 #include "vmm/machine/config.h"
@@ -21,8 +22,9 @@
 namespace vmm {
 
 struct Backends {
-  std::vector<std::unique_ptr<backend::Block>> disks;  // as Config::disks
-  std::vector<std::unique_ptr<backend::Net>> nets;     // as the configuration's networks
+  std::vector<std::unique_ptr<backend::Block>> disks;   // as Config::disks
+  std::vector<std::unique_ptr<backend::Net>> nets;      // as the configuration's networks
+  std::vector<std::unique_ptr<backend::Vhost>> vhosts;  // of these; none: without
   std::unique_ptr<backend::ObservedConsole> serial;
   std::unique_ptr<backend::Console> virtio_console;  // none: no such device
   backend::Terminal* terminal = nullptr;             // whichever console is on the terminal

@@ -38,6 +38,7 @@ struct UserNetConfig {
 };
 struct TapNetConfig {
   std::string name;
+  bool vhost = false;  // frames go through the host's kernel alone
 };
 struct NetConfig {
   std::variant<UserNetConfig, TapNetConfig> backend;

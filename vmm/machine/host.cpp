@@ -134,6 +134,13 @@ void examine_io(HostReport& report) {
           : Finding{"/dev/net/tun", Verdict::missing_optional,
                     fmt::format("{}: --net tap=NAME cannot work, --net user can", std::strerror(errno)),
                     "modprobe tun; in a container, pass the device in"});
+  const Fd vhost{::open("/dev/vhost-net", O_RDWR | O_CLOEXEC)};
+  report.findings.push_back(
+      vhost ? Finding{"/dev/vhost-net", Verdict::good, "there: --net tap=NAME,vhost can work", ""}
+            : Finding{"/dev/vhost-net", Verdict::missing_optional,
+                      fmt::format("{}: --net tap=NAME cannot have vhost, and works without",
+                                  std::strerror(errno)),
+                      "modprobe vhost_net; in a container, pass the device in"});
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vhost_net.h"
 #include "vmm/machine/io_thread.h"
 #include "vmm/machine/layout.h"
 
@@ -73,6 +74,12 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
     auto name = fmt::format("net{}", i);
     const auto& net_config = net_configs[i];
     const auto mac = net_config.mac.value_or(backend::MacAddress::stable(name));
+    if (backends.vhosts[i]) {
+      VMM_TRY_ASSIGN(auto net, virtio::VhostNet::create(wiring.loop, *backends.nets[i], *backends.vhosts[i],
+                                                        wiring.memory, mac, name));
+      devices.push_back(std::move(net));
+      continue;
+    }
     const backend::RateLimit::Rates rates{.bytes = net_config.bytes_per_second,
                                           .operations = net_config.frames_per_second};
     auto net = std::make_unique<virtio::Net>(wiring.loop, *backends.nets[i], mac, name, rates);

@@ -80,6 +80,11 @@ TEST(Values, Networks) {
   const auto tap = parse_net("tap=tap0");
   ASSERT_TRUE(tap);
   EXPECT_EQ(std::get<TapNetConfig>(tap->backend).name, "tap0");
+  EXPECT_FALSE(std::get<TapNetConfig>(tap->backend).vhost);
+  const auto vhost = parse_net("tap=tap0,mac=52:54:00:12:34:56,vhost");
+  ASSERT_TRUE(vhost) << vhost.error().message;
+  EXPECT_TRUE(std::get<TapNetConfig>(vhost->backend).vhost);
+  EXPECT_EQ(format_net(*vhost), "tap=tap0,vhost,mac=52:54:00:12:34:56");
   constexpr std::string_view kLimited = "tap=t0,mac=52:54:00:12:34:56,bps=10M,pps=2000";
   const auto limited = parse_net(kLimited);
   ASSERT_TRUE(limited) << limited.error().message;
@@ -87,7 +92,8 @@ TEST(Values, Networks) {
   EXPECT_EQ(limited->frames_per_second, 2000U);
   EXPECT_EQ(format_net(*limited), kLimited);
   for (const auto* bad : {"", "tap", "tap=", "bridge", "user,mac=1", "user,bps=fast", "user,pps=-1",
-                          "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2", "user,mac=53:54:00:12:34:56"}) {
+                          "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2", "user,vhost", "tap=t,vhost=1",
+                          "tap=t,vhost,bps=1M", "tap=t,vhost,pps=5", "user,mac=53:54:00:12:34:56"}) {
     EXPECT_FALSE(parse_net(bad)) << bad;
   }
 }
