@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// At most so many bytes, and so many operations, a second: a token bucket each, shared by whatever threads are
-// to keep to it together. Any thread.
+// At most so many bytes, and so many operations, a second: a token bucket each, shared by whatever threads
+// are to keep to it together. Any thread.
 #pragma once
 
 #include <algorithm>

@@ -2,19 +2,21 @@
 #include "devices/backend/tap.h"
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include <net/if.h>
@@ -47,9 +49,19 @@ Result<void> check_name(std::string_view name) {
   return {};
 }
 
-tl::unexpected<Error> refusal(std::string_view name, int error, bool exists) {
+bool is_tap(std::string_view name) {
+  const Fd control{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+  ethtool_drvinfo info{};
+  info.cmd = ETHTOOL_GDRVINFO;
+  auto request = request_for(name);
+  request.ifr_data = reinterpret_cast<char*>(&info);
+  return ::ioctl(control.get(), SIOCETHTOOL, &request) == 0 && std::string_view{info.driver} == "tun";
+}
+
+tl::unexpected<Error> refusal(std::string_view name, size_t queues, int error, bool exists) {
   const auto make =
-      fmt::format("sudo ip tuntap add dev {0} mode tap user $(id -un) && sudo ip link set {0} up", name);
+      fmt::format("sudo ip tuntap add dev {0} mode tap{1} user $(id -un) && sudo ip link set {0} up", name,
+                  queues > 1 ? " multi_queue" : "");
   if (error == EBUSY) {
     return fail("open tap {}: another process has it; end that, or use another tap", name);
   }
@@ -59,6 +71,11 @@ tl::unexpected<Error> refusal(std::string_view name, int error, bool exists) {
   }
   if (error == EPERM) {
     return fail("open tap {}: there is none and making one needs CAP_NET_ADMIN; run: {}", name, make);
+  }
+  if (error == EINVAL && queues > 1 && is_tap(name)) {
+    return fail(
+        "open tap {0} with {1} queues: it was made for one; delete it (sudo ip link del {0}) and run: {2}",
+        name, queues, make);
   }
   if (error == EINVAL && exists) {
     return fail(
@@ -70,10 +87,8 @@ tl::unexpected<Error> refusal(std::string_view name, int error, bool exists) {
   return fail(error, "open tap {}", name);
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Tap>> Tap::create(std::string_view name) {
-  VMM_TRY(check_name(name));
+// A descriptor that is attached to the tap.
+Result<Fd> open_queue(std::string_view name, size_t queues) {
   Fd tap{::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)};
   if (!tap && (errno == ENOENT || errno == ENODEV || errno == ENXIO)) {
     return fail("open tap {}: this host has no /dev/net/tun; run: sudo modprobe tun", name);
@@ -84,12 +99,28 @@ Result<std::unique_ptr<Tap>> Tap::create(std::string_view name) {
   // A tap made with `multi_queue` opens only as such, any other only without.
   int error = EINVAL;
   for (const int more : {0, IFF_MULTI_QUEUE}) {
+    if (more == 0 && queues > 1) continue;
     auto request = request_for(name);
     request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | more);
     error = ::ioctl(tap.get(), TUNSETIFF, &request) == 0 ? 0 : errno;
     if (error != EINVAL || !exists) break;
   }
-  if (error != 0) return refusal(name, error, exists);
+  if (error != 0) return refusal(name, queues, error, exists);
+  return tap;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tap>> Tap::create(std::string_view name, size_t queues) {
+  VMM_TRY(check_name(name));
+  const bool exists = ::if_nametoindex(std::string{name}.c_str()) != 0;
+  Queues opened;
+  for (size_t i = 0; i < queues; ++i) {
+    VMM_TRY_ASSIGN(auto tap, open_queue(name, queues));
+    const auto kind = i == 0 ? TapQueue::Kind::first : TapQueue::Kind::further;
+    VMM_TRY_ASSIGN(auto queue, TapQueue::create(std::string{name}, std::move(tap), kind));
+    opened.push_back(std::move(queue));
+  }
 
   Fd control{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
   Fd links{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)};
@@ -101,20 +132,24 @@ Result<std::unique_ptr<Tap>> Tap::create(std::string_view name) {
     return fail(errno, "watch the link of tap {}", name);
   }
   std::unique_ptr<Tap> backend{
-      new Tap{std::string{name}, std::move(tap), std::move(control), std::move(links)}};
+      new Tap{std::string{name}, std::move(opened), std::move(control), std::move(links)}};
   VMM_TRY(backend->configure(!exists));
   return backend;
 }
 
-Tap::Tap(std::string name, Fd tap, Fd control, Fd links)
-    : name_(std::move(name)), tap_(std::move(tap)), control_(std::move(control)), links_(std::move(links)) {}
+Tap::Tap(std::string name, Queues queues, Fd control, Fd links)
+    : name_(std::move(name)),
+      first_(std::move(queues.front())),
+      further_(std::make_move_iterator(std::next(queues.begin())), std::make_move_iterator(queues.end())),
+      control_(std::move(control)),
+      links_(std::move(links)) {}
 
 Result<void> Tap::configure(bool created) {
   const int header = sizeof(VnetHeader);
-  if (::ioctl(tap_.get(), TUNSETVNETHDRSZ, &header) != 0)
+  if (::ioctl(first_->fd(), TUNSETVNETHDRSZ, &header) != 0)
     return fail(errno, "set the header size of tap {}", name_);
   // What the host can do is asked by trying; nothing is given before a driver has accepted it.
-  if (::ioctl(tap_.get(), TUNSETOFFLOAD, kOffloads) == 0) offloads_ = kOffloads;
+  if (::ioctl(first_->fd(), TUNSETOFFLOAD, kOffloads) == 0) offloads_ = kOffloads;
   set_offloads(0);
 
   auto request = request_for(name_);
@@ -136,60 +171,21 @@ Result<void> Tap::configure(bool created) {
 }
 
 void Tap::set_offloads(uint32_t accepted) {
-  if (::ioctl(tap_.get(), TUNSETOFFLOAD, accepted & offloads_) != 0) {
+  if (::ioctl(first_->fd(), TUNSETOFFLOAD, accepted & offloads_) != 0) {
     log(LogLevel::warning, "tap {}: the host refuses offloads {:#x}", name_, accepted & offloads_);
   }
 }
 
-int Tap::send(std::span<const iovec> frame) {
-  return ::writev(tap_.get(), frame.data(), static_cast<int>(frame.size())) < 0 ? -errno : 0;
-}
-
-int Tap::receive(std::span<const iovec> into) {
-  const auto count = ::readv(tap_.get(), into.data(), static_cast<int>(into.size()));
-  return count < 0 ? -errno : static_cast<int>(count);
-}
-
 Result<void> Tap::start(EventLoop& loop, std::function<void()> readable) {
-  loop_ = &loop;
-  readable_ = std::move(readable);
-  failed_ = false;
+  VMM_TRY(first_->start(loop, std::move(readable)));
   was_up_ = link_up();
   links_watch_ = loop.watch(links_.get(), EPOLLIN, [this](uint32_t) { handle_links(); });
-  watch_frames();
   return {};
 }
 
 void Tap::stop() {
-  frames_watch_.reset();
+  first_->stop();
   links_watch_.reset();
-  wanted_ = false;
-  loop_ = nullptr;
-}
-
-void Tap::want_receive(bool wanted) {
-  wanted_ = wanted;
-  watch_frames();
-}
-
-void Tap::watch_frames() {
-  const bool watch = loop_ != nullptr && wanted_ && !failed_;
-  if (!watch) {
-    frames_watch_.reset();
-  } else if (!frames_watch_) {
-    frames_watch_ = loop_->watch(tap_.get(), EPOLLIN, [this](uint32_t events) { handle_readable(events); });
-  }
-}
-
-void Tap::handle_readable(uint32_t events) {
-  if ((events & static_cast<uint32_t>(EPOLLERR | EPOLLHUP)) != 0) {
-    // The interface was deleted under us: always "ready", never anything to read.
-    failed_ = true;
-    watch_frames();
-    log(LogLevel::warning, "tap {}: has gone, the guest has no network until it is started again", name_);
-    return handle_links();
-  }
-  readable_();
 }
 
 void Tap::handle_links() {
@@ -205,10 +201,9 @@ void Tap::handle_links() {
 }
 
 bool Tap::link_up() const {
-  if (failed_) return false;
   // TUNGETIFF speaks of the interface that is ours, even if it was renamed or another has its name now.
   ifreq request{};
-  if (::ioctl(tap_.get(), TUNGETIFF, &request) != 0) return false;
+  if (::ioctl(first_->fd(), TUNGETIFF, &request) != 0) return false;
   if (::ioctl(control_.get(), SIOCGIFFLAGS, &request) != 0) return false;
   constexpr int kWorking = IFF_UP | IFF_RUNNING;
   return (request.ifr_flags & kWorking) == kWorking;

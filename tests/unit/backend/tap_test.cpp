@@ -239,6 +239,96 @@ TEST_F(TapTest, ExistingTapOfEitherKindIsOpenedAndOutlivesUs) {
   });
 }
 
+// Asked by detaching it, which only one that is attached can be, and attaching it again.
+bool attached(NetQueue& queue) {
+  const int fd = dynamic_cast<TapQueue&>(queue).fd();
+  ifreq request{};
+  request.ifr_flags = IFF_DETACH_QUEUE;
+  if (::ioctl(fd, TUNSETQUEUE, &request) != 0) return false;
+  request.ifr_flags = IFF_ATTACH_QUEUE;
+  EXPECT_EQ(::ioctl(fd, TUNSETQUEUE, &request), 0);
+  return true;
+}
+
+// Only the first queue is the interface's until another is started, and each moves frames.
+TEST_F(TapTest, SeveralQueues) {
+  in_namespace([] {
+    auto made = Tap::create("vmmtap0", 3);
+    ASSERT_TRUE(made) << made.error().message;
+    auto& tap = **made;
+    ASSERT_EQ(tap.further_queues().size(), 2U);
+    EXPECT_FALSE(attached(*tap.further_queues()[0]));
+    EXPECT_FALSE(attached(*tap.further_queues()[1]));
+    ASSERT_TRUE(eventually([&] { return tap.link_up(); }));
+    const auto host = host_end("vmmtap0");
+    RunningLoop loop;
+    std::array<std::atomic<int>, 3> seen{};
+    const auto receive_all = [](NetQueue& queue, std::atomic<int>& count) {
+      std::array<char, 2048> bytes{};
+      const iovec into{bytes.data(), bytes.size()};
+      while (queue.receive({&into, 1}) >= 0) ++count;
+    };
+    const auto queue = [&](size_t i) -> NetQueue& { return i == 0 ? tap : *tap.further_queues()[i - 1]; };
+    loop.start();
+    loop->call([&] {
+      for (size_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(queue(i).start(*loop, [&, i] { receive_all(queue(i), seen[i]); }));
+        queue(i).want_receive(true);
+      }
+    });
+    loop->call([&] {
+      for (size_t i = 1; i < 3; ++i) EXPECT_TRUE(attached(queue(i))) << i;
+    });
+
+    VnetHeader header;
+    auto out = frame_of(100);
+    const std::array<iovec, 2> from{iovec{&header, sizeof header}, iovec{out.data(), out.size()}};
+    for (size_t i = 0; i < 3; ++i) loop->call([&] { EXPECT_EQ(queue(i).send(from), 0) << i; });
+    int arrived = 0;
+    EXPECT_TRUE(eventually([&] {
+      std::array<char, 2048> got{};
+      const auto count = ::recv(host.get(), got.data(), got.size(), MSG_DONTWAIT);
+      arrived += static_cast<int>(count == static_cast<ssize_t>(out.size()));
+      return arrived == 3;
+    }));
+    const auto before = seen[0] + seen[1] + seen[2];
+    ASSERT_EQ(::send(host.get(), out.data(), out.size(), 0), static_cast<ssize_t>(out.size()));
+    EXPECT_TRUE(eventually([&] { return seen[0] + seen[1] + seen[2] > before; }));
+
+    loop->call([&] {
+      queue(2).stop();
+      queue(1).stop();
+      EXPECT_FALSE(attached(queue(1)));
+    });
+    loop->call([&] {
+      EXPECT_EQ(tap.send(from), 0);
+      EXPECT_TRUE(queue(1).start(*loop, [] {}));  // and again
+      EXPECT_TRUE(attached(queue(1)));
+      EXPECT_FALSE(attached(queue(2)));
+      queue(1).stop();
+      tap.stop();
+    });
+    loop.stop();
+  });
+}
+
+TEST_F(TapTest, ATapMadeForOneQueueIsRefusedForSeveral) {
+  in_namespace([] {
+    ASSERT_EQ(std::system("ip tuntap add dev one mode tap && ip tuntap add dev many mode tap multi_queue"),
+              0);
+    const auto one = Tap::create("one", 2);
+    ASSERT_FALSE(one);
+    EXPECT_NE(one.error().message.find("sudo ip tuntap add dev one mode tap multi_queue"), std::string::npos)
+        << one.error().message;
+    const auto many = Tap::create("many", 2);
+    ASSERT_TRUE(many) << many.error().message;
+    EXPECT_EQ((*many)->further_queues().size(), 1U);
+    const auto loopback = Tap::create("lo", 2);
+    ASSERT_FALSE(loopback);
+    EXPECT_NE(loopback.error().message.find("not a tap"), std::string::npos) << loopback.error().message;
+  });
+}
+
 TEST_F(TapTest, OtherInterfacesAreRefused) {
   in_namespace([] {
     const auto tap = Tap::create("lo");
