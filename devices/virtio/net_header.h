@@ -25,6 +25,8 @@ inline constexpr uint64_t kHostTso6 = 1ULL << 12;
 inline constexpr uint64_t kHostEcn = 1ULL << 13;
 inline constexpr uint64_t kMergeable = 1ULL << 15;
 inline constexpr uint64_t kStatus = 1ULL << 16;
+inline constexpr uint64_t kControlQueue = 1ULL << 17;
+inline constexpr uint64_t kMultiQueue = 1ULL << 22;
 }  // namespace net_feature
 
 // Configuration space (5.1.4), as far as the features offered reach.
@@ -37,6 +39,19 @@ struct NetConfig {
   uint16_t mtu = 0;
 };
 static_assert(sizeof(NetConfig) == 12);
+
+// What a driver says on the control queue (5.1.6.5), and the byte that it is answered with.
+struct NetCommand {
+  static constexpr uint8_t kMultiQueue = 4;  // of_class (5.1.6.5.5)
+  static constexpr uint8_t kSetPairs = 0;    // command: how many pairs are used from here on
+  static constexpr uint8_t kOk = 0;
+  static constexpr uint8_t kError = 1;
+
+  uint8_t of_class = 0;
+  uint8_t command = 0;
+  uint8_t pairs[2] = {};  // little-endian
+};
+static_assert(sizeof(NetCommand) == 4);
 
 inline constexpr size_t kShortestFrame = 14;  // an Ethernet header
 inline constexpr size_t kLongestFrame =

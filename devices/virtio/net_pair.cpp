@@ -24,6 +24,13 @@ void NetSession::fail(std::string_view why) {
   driver->needs_reset(why);
 }
 
+NetPair::Counts& NetPair::Counts::operator+=(const Counts& other) {
+  frames += other.frames;
+  bytes += other.bytes;
+  dropped += other.dropped;
+  return *this;
+}
+
 void NetPair::Counters::count(size_t length) {
   frames.fetch_add(1, std::memory_order_relaxed);
   bytes.fetch_add(length, std::memory_order_relaxed);
@@ -36,12 +43,17 @@ NetPair::Counts NetPair::Counters::read() const {
 }
 
 void NetPair::start(Queue& receive, Queue& transmit) {
-  running_ = true;
   receive_ = &receive;
   transmit_ = &transmit;
+}
+
+void NetPair::enable() {
+  if (enabled_ || session_.broken) return;
+  enabled_ = true;
   spill_ = std::make_unique_for_overwrite<std::byte[]>(kLongestFrame);
   if (const auto begun = begin(); !begun) return fail(begun.error().message);
   if (receive_->ready()) handle_receive();
+  if (transmit_->ready()) handle_transmit();
 }
 
 Result<void> NetPair::begin() {
@@ -50,17 +62,21 @@ Result<void> NetPair::begin() {
   return backend_.start(loop_, [this] { handle_receive(); });
 }
 
-// Nothing is in flight: the buffers held are stale now, and the backend holds none.
-void NetPair::stop() {
-  if (!std::exchange(running_, false)) return;
+void NetPair::disable() {
+  if (!std::exchange(enabled_, false)) return;
   backend_.stop();
   receive_throttle_.stop();
   transmit_throttle_.stop();
   receiving_ = false;
+  if (std::exchange(unfinished_, std::nullopt)) received_.drop();
+  spill_.reset();
+}
+
+// Nothing is in flight: the buffers held are stale now, and the backend holds none.
+void NetPair::stop() {
+  disable();
   buffers_.clear();
   buffer_bytes_ = 0;
-  unfinished_.reset();
-  spill_.reset();
 }
 
 void NetPair::fail(std::string_view why) {
@@ -113,7 +129,7 @@ bool NetPair::transmit(const Chain& chain) {
 
 // Frames, as long as there are some and room for them. Called when either may have come.
 void NetPair::handle_receive() {
-  if (!running_) return;
+  if (!enabled_) return;
   if (session_.broken) return want_receive(false);
   auto& queue = *receive_;
   queue.disable_doorbell();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A pair of queues of a network device (virtio 1.2, 5.1.2), and the backend behind them. Frames go from and
-// to the driver's buffers directly. All of it is on the thread of one loop, but for the counters.
+// A pair of queues of a network device (virtio 1.2, 5.1.2), and the backend's queue behind them. Frames go
+// from and to the driver's buffers directly. All of it is on the thread of one loop, but for the counters.
 #pragma once
 
 #include <sys/uio.h>
@@ -41,6 +41,7 @@ class NetPair {
     uint64_t frames = 0;
     uint64_t bytes = 0;  // without headers of ours
     uint64_t dropped = 0;
+    Counts& operator+=(const Counts& other);
   };
 
   // Each way; none: no limit.
@@ -50,7 +51,8 @@ class NetPair {
   };
 
   // Its queues are `first`, to receive, and the one after, to transmit.
-  NetPair(EventLoop& loop, backend::Net& backend, NetSession& session, uint16_t first, const Limits& limits)
+  NetPair(EventLoop& loop, backend::NetQueue& backend, NetSession& session, uint16_t first,
+          const Limits& limits)
       : loop_(loop),
         backend_(backend),
         session_(session),
@@ -59,7 +61,13 @@ class NetPair {
         receive_throttle_(limits.receive),
         transmit_throttle_(limits.transmit) {}
 
+  [[nodiscard]] EventLoop& loop() { return loop_; }
+
+  // A driver runs, and these are its queues; frames move while the pair is enabled. Buffers that the driver
+  // gave stay its own when it is disabled, until stop().
   void start(Queue& receive, Queue& transmit);
+  void enable();
+  void disable();
   void stop();
   void handle_receive();
   void handle_transmit();
@@ -91,7 +99,7 @@ class NetPair {
     broken,
   };
 
-  [[nodiscard]] bool working() const { return running_ && !session_.broken; }
+  [[nodiscard]] bool working() const { return enabled_ && !session_.broken; }
   [[nodiscard]] bool transmit(const Chain& chain);
   [[nodiscard]] Progress receive_frame();
   [[nodiscard]] Progress finish_frame();
@@ -104,7 +112,7 @@ class NetPair {
   void fail(std::string_view why);
 
   EventLoop& loop_;
-  backend::Net& backend_;
+  backend::NetQueue& backend_;
   NetSession& session_;
   const uint16_t receive_index_;
   const uint16_t transmit_index_;
@@ -114,7 +122,7 @@ class NetPair {
   Counters sent_;
 
   // While a driver runs.
-  bool running_ = false;
+  bool enabled_ = false;
   Queue* receive_ = nullptr;
   Queue* transmit_ = nullptr;
   bool receiving_ = false;     // the backend may call

@@ -74,6 +74,9 @@ constexpr std::array kExamples = {
     Example{"A tap whose frames the host's kernel carries by itself (vhost-net), made beforehand:",
             "sudo ip tuntap add dev tap0 mode tap user $(id -un) && sudo ip link set tap0 up && "
             "vmm --kernel bzImage --disk rootfs.img --net tap=tap0,vhost"},
+    Example{"A pair of network queues for each of four CPUs:",
+            "sudo ip tuntap add tap0 mode tap multi_queue user $USER && sudo ip link set tap0 up && "
+            "vmm --kernel bzImage --disk rootfs.img --cpus 4 --net tap=tap0,queues=4"},
     Example{"An automated boot test:",
             "vmm --config guest.json --expect 'login: $' --send 'root\\n' --expect '# $' --timeout 60"},
 };

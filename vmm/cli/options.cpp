@@ -140,11 +140,14 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
         return {};
       });
   add(app, "--net",
-      "{user[,hostfwd=tcp:[HOST]:PORT-:GUEST]... | tap=NAME[,vhost]}[,mac=MAC][,bps=SIZE][,pps=N] | none",
-      "Network: in user mode (DHCP, DNS, forwarded ports), over a tap, or none. Without --net: user. bps, "
-      "pps: at most so many bytes, or frames, a second in each direction, of which one second's worth may "
-      "come at once; the rest waits. vhost: the host's kernel carries a tap's frames by itself "
-      "(/dev/vhost-net), without limits",
+      "{user[,hostfwd=tcp:[HOST]:PORT-:GUEST]... | "
+      "tap=NAME[,queues=N][,iothread][,vhost]}[,mac=MAC][,bps=SIZE][,pps=N] | none",
+      "Network: in user mode (DHCP, DNS, forwarded ports), over a tap, or none. Without --net: user. queues: "
+      "1 to 16 pairs, of which the guest uses one for each CPU [1]; several take a tap made with "
+      "multi_queue; "
+      "iothread: a thread for each pair. bps, pps: at most so many bytes, or frames, a second in each "
+      "direction, of which one second's worth may come at once; the rest waits. vhost: the host's kernel "
+      "carries a tap's frames by itself (/dev/vhost-net), through one pair of queues and without limits",
       [&](const std::string& value) -> Result<void> {
         if (!config.nets) config.nets.emplace();
         clear_once(parsed.cleared_nets, *config.nets);

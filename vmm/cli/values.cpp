@@ -192,15 +192,28 @@ Result<NetConfig> parse_net(std::string_view text) {
     } else if (const auto forward = value_of(words[i], "hostfwd"); forward && user != nullptr) {
       VMM_TRY_ASSIGN(const auto parsed, backend::HostForward::parse(*forward));
       user->forwards.push_back(parsed);
+    } else if (const auto queues = value_of(words[i], "queues")) {
+      if (tap == nullptr) {
+        return fail("--net {}: a network in user mode has one pair of queues; several take tap=NAME", text);
+      }
+      VMM_TRY_ASSIGN(const auto count, parse_number(*queues, 1, TapNetConfig::kMaximumQueues));
+      tap->queues = static_cast<uint32_t>(count);
+    } else if (words[i] == "iothread" && tap != nullptr) {
+      tap->io_thread = true;
     } else {
       return fail(
           "--net {}: \"{}\" is not an option of this network; there are mac=…, bps=SIZE, pps=N, for user "
-          "hostfwd=tcp:[HOST]:PORT-:GUESTPORT, and for tap vhost",
+          "hostfwd=tcp:[HOST]:PORT-:GUESTPORT, and for tap queues=N, iothread and vhost",
           text, words[i]);
     }
   }
   if (tap != nullptr && tap->vhost && (net.bytes_per_second != 0 || net.frames_per_second != 0)) {
     return fail("--net {}: the kernel keeps no limits for us: leave out vhost, or bps and pps", text);
+  }
+  if (tap != nullptr && tap->vhost && (tap->queues != 1 || tap->io_thread)) {
+    return fail(
+        "--net {}: the kernel works one pair of queues for us: leave out vhost, or queues and iothread",
+        text);
   }
   return net;
 }
@@ -209,6 +222,8 @@ std::string format_net(const NetConfig& net) {
   std::string text;
   if (const auto* tap = std::get_if<TapNetConfig>(&net.backend)) {
     text = "tap=" + double_commas(tap->name);
+    if (tap->queues != 1) text += fmt::format(",queues={}", tap->queues);
+    if (tap->io_thread) text += ",iothread";
     if (tap->vhost) text += ",vhost";
   } else {
     text = "user";

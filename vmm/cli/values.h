@@ -41,7 +41,8 @@ std::string format_memory(const MemoryValue& memory);
 Result<DiskConfig> parse_disk(std::string_view text);
 std::string format_disk(const DiskConfig& disk);
 
-// "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]…" or "tap=NAME", then "[,mac=…][,bps=SIZE][,pps=N]".
+// "user[,hostfwd=tcp:[HOST]:PORT-:GUEST]…" or "tap=NAME[,queues=N][,iothread]", then
+// "[,mac=…][,bps=SIZE][,pps=N]".
 Result<NetConfig> parse_net(std::string_view text);
 std::string format_net(const NetConfig& net);
 

@@ -33,7 +33,7 @@ Result<std::unique_ptr<backend::Console>> open_console(const ConsoleConfig& conf
 Result<void> open_net(const NetConfig& config, Backends& backends) {
   std::unique_ptr<backend::Vhost> vhost;
   if (const auto* wanted = std::get_if<TapNetConfig>(&config.backend)) {
-    VMM_TRY_ASSIGN(auto tap, backend::Tap::create(wanted->name));
+    VMM_TRY_ASSIGN(auto tap, backend::Tap::create(wanted->name, wanted->queues));
     if (wanted->vhost) {
       VMM_TRY_ASSIGN(vhost, backend::Vhost::open(tap->fd()));
     }

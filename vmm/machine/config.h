@@ -38,7 +38,11 @@ struct UserNetConfig {
 };
 struct TapNetConfig {
   std::string name;
-  bool vhost = false;  // frames go through the host's kernel alone
+  uint32_t queues = 1;     // pairs of them, 1 to kMaximumQueues
+  bool io_thread = false;  // a thread for each pair, instead of the one for all devices
+  bool vhost = false;      // frames go through the host's kernel alone
+
+  static constexpr uint32_t kMaximumQueues = 16;
 };
 struct NetConfig {
   std::variant<UserNetConfig, TapNetConfig> backend;

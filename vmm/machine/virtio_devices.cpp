@@ -26,6 +26,9 @@ struct VirtioDevices::Parts {
 
   Result<void> create_devices(const Config& config);
   Result<void> create_disk(const DiskConfig& config, backend::Block& image, std::string name);
+  Result<void> create_net(const NetConfig& config, backend::Net& backend, const std::string& name);
+  // Where so many queues are worked: all with the other devices, or each on a thread of its own.
+  Result<std::vector<EventLoop*>> create_loops(size_t queues, bool io_thread);
   Result<void> create_pci();
   Result<void> attach_pci(virtio::Device& device);
   Result<void> attach_mmio(virtio::Device& device);
@@ -59,7 +62,7 @@ Result<std::unique_ptr<VirtioDevices>> VirtioDevices::create(const Config& confi
   for (const auto& device : parts->devices) {
     VMM_TRY(parts->bus ? parts->attach_pci(*device) : parts->attach_mmio(*device));
   }
-  for (const auto& thread : parts->io_threads) thread->start("io-disk");
+  for (const auto& thread : parts->io_threads) thread->start("io-queue");
   return std::unique_ptr<VirtioDevices>{new VirtioDevices{std::move(parts)}};
 }
 
@@ -71,20 +74,15 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   }
   const auto net_configs = networks(config);
   for (size_t i = 0; i < backends.nets.size(); ++i) {
-    auto name = fmt::format("net{}", i);
-    const auto& net_config = net_configs[i];
-    const auto mac = net_config.mac.value_or(backend::MacAddress::stable(name));
+    const auto name = fmt::format("net{}", i);
     if (backends.vhosts[i]) {
+      const auto mac = net_configs[i].mac.value_or(backend::MacAddress::stable(name));
       VMM_TRY_ASSIGN(auto net, virtio::VhostNet::create(wiring.loop, *backends.nets[i], *backends.vhosts[i],
                                                         wiring.memory, mac, name));
       devices.push_back(std::move(net));
-      continue;
+    } else {
+      VMM_TRY(create_net(net_configs[i], *backends.nets[i], name));
     }
-    const backend::RateLimit::Rates rates{.bytes = net_config.bytes_per_second,
-                                          .operations = net_config.frames_per_second};
-    auto net = std::make_unique<virtio::Net>(wiring.loop, *backends.nets[i], mac, name, rates);
-    nets.push_back(net.get());
-    devices.push_back(std::move(net));
   }
   if (backends.virtio_console) {
     devices.push_back(std::make_unique<virtio::Console>("console0", wiring.loop, *backends.virtio_console));
@@ -102,19 +100,38 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   return {};
 }
 
-Result<void> VirtioDevices::Parts::create_disk(const DiskConfig& config, backend::Block& image,
-                                               std::string name) {
-  std::vector<EventLoop*> loops(config.queues, &wiring.loop);
+Result<std::vector<EventLoop*>> VirtioDevices::Parts::create_loops(size_t queues, bool io_thread) {
+  std::vector<EventLoop*> loops(queues, &wiring.loop);
   for (auto& loop : loops) {
-    if (!config.io_thread) break;
+    if (!io_thread) break;
     VMM_TRY_ASSIGN(auto thread, IoThread::create());
     loop = &thread->loop();
     io_threads.push_back(std::move(thread));
   }
+  return loops;
+}
+
+Result<void> VirtioDevices::Parts::create_disk(const DiskConfig& config, backend::Block& image,
+                                               std::string name) {
+  VMM_TRY_ASSIGN(const auto loops, create_loops(config.queues, config.io_thread));
   const auto serial = config.serial.empty() ? name : config.serial;
   VMM_TRY_ASSIGN(auto disk, virtio::Blk::create(loops, image, std::move(name), serial));
   disks.push_back(disk.get());
   devices.push_back(std::move(disk));
+  return {};
+}
+
+Result<void> VirtioDevices::Parts::create_net(const NetConfig& config, backend::Net& backend,
+                                              const std::string& name) {
+  const auto* tap = std::get_if<TapNetConfig>(&config.backend);
+  VMM_TRY_ASSIGN(const auto loops,
+                 create_loops(tap != nullptr ? tap->queues : 1, tap != nullptr && tap->io_thread));
+  const auto mac = config.mac.value_or(backend::MacAddress::stable(name));
+  const backend::RateLimit::Rates rates{.bytes = config.bytes_per_second,
+                                        .operations = config.frames_per_second};
+  auto net = std::make_unique<virtio::Net>(loops, backend, mac, name, rates);
+  nets.push_back(net.get());
+  devices.push_back(std::move(net));
   return {};
 }
 

@@ -91,9 +91,20 @@ TEST(Values, Networks) {
   EXPECT_EQ(limited->bytes_per_second, 10U << 20);
   EXPECT_EQ(limited->frames_per_second, 2000U);
   EXPECT_EQ(format_net(*limited), kLimited);
-  for (const auto* bad : {"", "tap", "tap=", "bridge", "user,mac=1", "user,bps=fast", "user,pps=-1",
-                          "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2", "user,vhost", "tap=t,vhost=1",
-                          "tap=t,vhost,bps=1M", "tap=t,vhost,pps=5", "user,mac=53:54:00:12:34:56"}) {
+  constexpr std::string_view kQueues = "tap=t0,queues=16,iothread";
+  const auto queues = parse_net(kQueues);
+  ASSERT_TRUE(queues) << queues.error().message;
+  EXPECT_EQ(std::get<TapNetConfig>(queues->backend).queues, 16U);
+  EXPECT_TRUE(std::get<TapNetConfig>(queues->backend).io_thread);
+  EXPECT_EQ(format_net(*queues), kQueues);
+  const auto several = parse_net("user,queues=2");
+  ASSERT_FALSE(several);
+  EXPECT_NE(several.error().message.find("tap=NAME"), std::string::npos) << several.error().message;
+  for (const auto* bad :
+       {"", "tap", "tap=", "tap=t,queues=0", "tap=t,queues=17", "user,iothread", "bridge", "user,mac=1",
+        "user,bps=fast", "user,pps=-1", "user,hostfwd=tcp:x", "tap=t,hostfwd=tcp::1-:2", "user,vhost",
+        "tap=t,vhost=1", "tap=t,vhost,bps=1M", "tap=t,vhost,pps=5", "tap=t,vhost,queues=2",
+        "tap=t,iothread,vhost", "user,mac=53:54:00:12:34:56"}) {
     EXPECT_FALSE(parse_net(bad)) << bad;
   }
 }

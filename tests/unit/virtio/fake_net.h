@@ -28,6 +28,9 @@ class FakeNet final : public backend::Net {
     std::string bytes;
   };
 
+  [[nodiscard]] std::span<const std::unique_ptr<backend::NetQueue>> further_queues() const override {
+    return more;
+  }
   [[nodiscard]] uint16_t mtu() const override { return 1500; }
   [[nodiscard]] uint32_t send_offloads() const override { return can; }
   [[nodiscard]] uint32_t receive_offloads() const override { return can & gives; }
@@ -92,6 +95,7 @@ class FakeNet final : public backend::Net {
   std::vector<Frame> sent;
   std::deque<Frame> waiting;
   std::function<void(bool)> link_changed;
+  std::vector<std::unique_ptr<NetQueue>> more;  // other queues, each a fake like this one
 
  private:
   void poke() {

@@ -2,6 +2,7 @@
 //
 // The network device with limits.
 
+#include <array>
 #include <chrono>
 #include <string>
 
@@ -23,7 +24,7 @@ constexpr uint16_t kFrames = 250;
 
 struct Machine {
   explicit Machine(const backend::RateLimit::Rates& rates)
-      : net{*loop, fake, {}, "net0", rates}, driver{net, memory} {}
+      : net{std::array{&*loop}, fake, {}, "net0", rates}, driver{net, memory} {}
 
   // `count` frames to send, which name themselves.
   void send(int count) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/net.h"
 
+#include <array>
+
 #include <gtest/gtest.h>
 
 #include "tests/unit/loop_thread.h"
@@ -94,7 +96,7 @@ class NetTest : public testing::Test {
   LoopThread loop_;
   GuestMemory memory_ = make_test_memory(8 << 20);
   FakeNet fake_;
-  Net net_{*loop_, fake_, *backend::MacAddress::parse("52:54:00:12:34:56"), "net0"};
+  Net net_{std::array{&*loop_}, fake_, *backend::MacAddress::parse("52:54:00:12:34:56"), "net0"};
   std::optional<FakeDriver> driver_{std::in_place, net_, memory_};
   std::vector<Gpa> addresses_;  // of receive buffers, by head
 };
@@ -116,7 +118,7 @@ TEST_F(NetTest, OffersWhatTheBackendCan) {
   EXPECT_NE(driver_->offered() & net_feature::kHostTso4, 0U);
   FakeNet plain;
   plain.can = 0;
-  const Net net{*loop_, plain, {}, "net1"};
+  const Net net{std::array{&*loop_}, plain, {}, "net1"};
   constexpr uint64_t kOffloads = net_feature::kChecksum | net_feature::kGuestChecksum |
                                  net_feature::kHostTso4 | net_feature::kGuestTso4 | net_feature::kHostTso6 |
                                  net_feature::kGuestTso6 | net_feature::kHostEcn | net_feature::kGuestEcn;
@@ -124,7 +126,7 @@ TEST_F(NetTest, OffersWhatTheBackendCan) {
   EXPECT_NE(net.features() & net_feature::kMergeable, 0U);
   FakeNet sender;
   sender.gives = TUN_F_CSUM;
-  EXPECT_EQ(Net(*loop_, sender, {}, "net2").features() & kOffloads,
+  EXPECT_EQ(Net(std::array{&*loop_}, sender, {}, "net2").features() & kOffloads,
             kOffloads & ~(net_feature::kGuestTso4 | net_feature::kGuestTso6 | net_feature::kGuestEcn));
 }
 
