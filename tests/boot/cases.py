@@ -569,11 +569,11 @@ def net_user(bench: Bench) -> None:
 
 
 @contextlib.contextmanager
-def network_namespace(name: str) -> Iterator[None]:
+def network_namespace(name: str, *kind: str) -> Iterator[None]:
     """A network of this test's own, with a tap in it."""
     commands = [["ip", "netns", "add", name],
                 ["ip", "-n", name, "link", "set", "lo", "up"],
-                ["ip", "-n", name, "tuntap", "add", "tap0", "mode", "tap"],
+                ["ip", "-n", name, "tuntap", "add", "tap0", "mode", "tap", *kind],
                 ["ip", "-n", name, "addr", "add", "10.77.0.1/24", "dev", "tap0"],
                 ["ip", "-n", name, "link", "set", "tap0", "up"]]
     try:
@@ -665,6 +665,78 @@ def net_vhost(bench: Bench, transport: str) -> None:
 
 for _transport in ("pci", "mmio"):
     CASES[f"net-vhost-{_transport}"] = lambda bench, t=_transport: net_vhost(bench, t)
+
+
+def net_tap_queues(bench: Bench, transport: str, options: str) -> None:
+    """The guest uses a pair of queues for each CPU, and does so again after a reboot."""
+    name = f"vmm-boot-{bench.scratch.name}"
+    arguments = ["--transport", transport, "--net", f"tap=tap0,queues=4{options}", "--cpus", "2"]
+    with network_namespace(name, "multi_queue"):
+        with on_tap(bench, name, *arguments) as guest:
+            for again in (False, True):
+                configure_eth0(guest)
+                queues = guest.run("cd /sys/class/net/eth0/queues && echo *; cd /").split()
+                require(queues == ["rx-0", "rx-1", "tx-0", "tx-1"], f"the guest uses {queues}")
+                if transport == "pci":
+                    named = guest.run("grep -o 'virtio[0-9]*-input[.][0-9]' /proc/interrupts").split()
+                    require(len(named) == 4, f"the interrupts of the queues are {named}")
+                if not again:
+                    guest.send("reboot\n")
+                    guest.expect("^tiny: a busybox system")
+            streams_both_ways(guest, NamespacedServer(name, "10.77.0.1"), "10.77.0.1")
+            complaints = kernel_complaints(guest.run("dmesg"))
+            require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
+            guest.send("poweroff\n")
+            guest.ended(0)
+
+
+for _transport in ("pci", "mmio"):
+    for _options in ("", ",iothread"):
+        CASES[f"net-tap-queues-{_transport}{_options.replace(',', '-')}"] = (
+            lambda bench, t=_transport, o=_options: net_tap_queues(bench, t, o))
+
+METER = """
+import socket, sys, time
+address, amount = sys.argv[1], int(sys.argv[2])
+give, take = (socket.create_server((address, 0)) for _ in range(2))
+print(give.getsockname()[1], take.getsockname()[1], flush=True)
+connection, _ = give.accept()
+begin = time.monotonic()
+connection.sendall(bytes(amount))
+connection.shutdown(socket.SHUT_WR)
+connection.recv(1)  # the end: the guest has it all
+print(time.monotonic() - begin, flush=True)
+connection, _ = take.accept()
+begin = time.monotonic()
+count = 0
+while data := connection.recv(1 << 16):
+    count += len(data)
+print(time.monotonic() - begin, count, flush=True)
+"""
+
+
+@case
+def net_limit(bench: Bench) -> None:
+    """A connection is slowed to the limit, in either direction, and comes through whole."""
+    name = f"vmm-boot-{bench.scratch.name}"
+    rate, amount = 2 * MIB, 12 * MIB
+    least = (amount - rate) / rate  # seconds: one second's worth comes at once
+    with network_namespace(name):
+        with on_tap(bench, name, "--net", "tap=tap0,bps=2M") as guest:
+            configure_eth0(guest)
+            with subprocess.Popen(["ip", "netns", "exec", name, "python3", "-c", METER, "10.77.0.1", str(amount)],
+                                  stdout=subprocess.PIPE, text=True) as meter:
+                give, take = meter.stdout.readline().split()
+                got = guest.run(f"nc 10.77.0.1 {give} < /dev/null | wc -c", 300)
+                inward = float(meter.stdout.readline())
+                guest.run(f"dd if=/dev/zero bs={MIB} count={amount // MIB} 2> /dev/null | nc 10.77.0.1 {take}", 300)
+                outward, count = meter.stdout.readline().split()
+            require(int(got) == amount and int(count) == amount, f"{got} and {count} bytes of {amount} came through")
+            for way, seconds in (("in", inward), ("out", float(outward))):
+                require(0.9 * least < seconds < 6 * least,
+                        f"{amount} bytes {way} took {seconds:.1f} s at {rate} a second")
+            guest.send("poweroff\n")
+            guest.ended(0)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
