@@ -104,15 +104,20 @@ TEST(NetLimitsTest, WaitingIsIdle) {
   machine.arrive(20);
   machine.driver.wait_used(Net::kTransmit);
   machine.driver.wait_used(Net::kReceive);
+  machine.driver.settle();
+  int asked = 0;
+  machine.loop->call([&] {
+    EXPECT_FALSE(machine.fake.wants);
+    asked = machine.fake.receives;
+  });
   for (int i = 0; i < 50; ++i) {
     machine.driver.notify(Net::kTransmit);
     machine.driver.notify(Net::kReceive);
+    machine.driver.settle();
   }
-  machine.driver.settle();
   machine.loop->call([&] {
-    EXPECT_FALSE(machine.fake.wants);
-    EXPECT_LE(machine.fake.receives, 3);
-    EXPECT_LE(machine.fake.sent.size(), 3U);
+    EXPECT_LE(machine.fake.receives, asked + 5);  // a frame a second, however slow this host is
+    EXPECT_LE(machine.fake.sent.size(), 6U);
   });
 }
 
