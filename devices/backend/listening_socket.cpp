@@ -37,6 +37,15 @@ bool is_left_behind(const sockaddr_un& address) {
   return probe && ::connect(probe.get(), generic(address), sizeof address) != 0 && errno == ECONNREFUSED;
 }
 
+Result<Fd> connect(const std::filesystem::path& path, std::string_view what, int flags) {
+  VMM_TRY_ASSIGN(const auto address, address_of(path, what));
+  Fd connection{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)};
+  if (!connection || ::connect(connection.get(), generic(address), sizeof address) != 0) {
+    return fail(errno, "connect to {} {}", what, path.native());
+  }
+  return connection;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ListeningSocket>> ListeningSocket::create(const std::filesystem::path& path,
@@ -77,12 +86,11 @@ Fd ListeningSocket::accept() const {
 }
 
 Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what) {
-  VMM_TRY_ASSIGN(const auto address, address_of(path, what));
-  Fd connection{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  if (!connection || ::connect(connection.get(), generic(address), sizeof address) != 0) {
-    return fail(errno, "connect to {} {}", what, path.native());
-  }
-  return connection;
+  return connect(path, what, 0);
+}
+
+Result<Fd> connect_without_waiting(const std::filesystem::path& path, std::string_view what) {
+  return connect(path, what, SOCK_NONBLOCK);
 }
 
 }  // namespace vmm::backend

@@ -36,5 +36,8 @@ class ListeningSocket {
 
 // The other side: a connection to the socket at `path`.
 Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what);
+// The same, non-blocking from the start: fails also where the listener has not accepted others yet and can
+// queue no more.
+Result<Fd> connect_without_waiting(const std::filesystem::path& path, std::string_view what);
 
 }  // namespace vmm::backend
