@@ -165,6 +165,13 @@ const std::array kKeys = {
         }},
     Key{"console", [](Reader& r, const Json& v) { return r.console(v, r.config.console); }},
     Key{"virtio-console", [](Reader& r, const Json& v) { return r.console(v, r.config.virtio_console); }},
+    Key{"vsock",
+        [](Reader& r, const Json& v) -> Result<void> {
+          VMM_TRY_ASSIGN(const auto text, Reader::text(v));
+          VMM_TRY_ASSIGN(r.config.vsock, parse_vsock(text));
+          r.config.vsock->path = r.resolve(r.config.vsock->path);
+          return {};
+        }},
     Key{"transport",
         [](Reader& r, const Json& v) -> Result<void> {
           VMM_TRY_ASSIGN(const auto text, Reader::text(v));
@@ -309,6 +316,7 @@ std::string write_config(const Config& config) {
   put("console", config.console != defaults.console, format_console(config.console));
   put("virtio-console", config.virtio_console != defaults.virtio_console,
       format_console(config.virtio_console));
+  if (config.vsock) put("vsock", true, format_vsock(*config.vsock));
   put("transport", config.transport != defaults.transport, format_transport(config.transport));
   put("rtc", config.rtc, true);
   put("pit", config.pit, true);

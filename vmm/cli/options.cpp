@@ -160,6 +160,16 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
       into(config.console, parse_console));
   add(app, "--virtio-console", "stdio|file=FILE|socket=FILE|none",
       "Where a virtio console (hvc0) goes [none]", into(config.virtio_console, parse_console));
+  add(app, "--vsock", "cid=N,path=FILE",
+      "Sockets between guest and host (AF_VSOCK). The guest has address N, from 3 on, and the host 2. Who "
+      "connects to the Unix socket FILE and writes \"CONNECT PORT\" and a newline is connected to the "
+      "guest's "
+      "port, once \"OK\" and a port are the answer; a guest that connects to a PORT of the host reaches the "
+      "Unix socket FILE_PORT",
+      [&config](const std::string& value) -> Result<void> {
+        VMM_TRY_ASSIGN(config.vsock, parse_vsock(value));
+        return {};
+      });
   add(app, "--transport", "pci|mmio|mmio-cmdline",
       "How virtio devices appear: on PCI; as MMIO devices in ACPI; or as MMIO devices on the kernel command "
       "line [pci]",

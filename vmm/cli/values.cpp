@@ -262,6 +262,28 @@ std::string format_console(const ConsoleConfig& console) {
   return "none";
 }
 
+Result<VsockConfig> parse_vsock(std::string_view text) {
+  VsockConfig vsock;
+  bool has_cid = false;
+  for (const auto& word : split(text)) {
+    if (const auto cid = value_of(word, "cid")) {
+      VMM_TRY_ASSIGN(const auto number, parse_number(*cid, VsockConfig::kLeastCid, VsockConfig::kMostCid));
+      vsock.cid = static_cast<uint32_t>(number);
+      has_cid = true;
+    } else if (const auto path = value_of(word, "path")) {
+      vsock.path = *path;
+    } else {
+      return fail("\"{}\" is not an option of sockets; there are cid=N and path=FILE", word);
+    }
+  }
+  if (!has_cid || vsock.path.empty()) return fail("\"{}\" lacks one of cid=N and path=FILE", text);
+  return vsock;
+}
+
+std::string format_vsock(const VsockConfig& vsock) {
+  return fmt::format("cid={},path={}", vsock.cid, double_commas(vsock.path.string()));
+}
+
 Result<Transport> parse_transport(std::string_view text) {
   for (const auto transport : {Transport::pci, Transport::mmio, Transport::mmio_cmdline}) {
     if (text == format_transport(transport)) return transport;

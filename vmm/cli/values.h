@@ -50,6 +50,10 @@ std::string format_net(const NetConfig& net);
 Result<ConsoleConfig> parse_console(std::string_view text);
 std::string format_console(const ConsoleConfig& console);
 
+// "cid=N,path=FILE". A comma in FILE is written twice.
+Result<VsockConfig> parse_vsock(std::string_view text);
+std::string format_vsock(const VsockConfig& vsock);
+
 Result<Transport> parse_transport(std::string_view text);
 std::string_view format_transport(Transport transport);
 

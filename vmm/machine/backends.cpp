@@ -76,6 +76,9 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
     VMM_TRY_ASSIGN(backends.virtio_console,
                    open_console(config.virtio_console, loop, quit, backends.terminal));
   }
+  if (config.vsock) {
+    VMM_TRY_ASSIGN(backends.vsock, backend::VsockHost::create(loop, config.vsock->path));
+  }
   return backends;
 }
 

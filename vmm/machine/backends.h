@@ -15,6 +15,7 @@
 #include "devices/backend/observed_console.h"
 #include "devices/backend/terminal.h"
 #include "devices/backend/vhost.h"
+#include "devices/backend/vsock_host.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/result.h"
 #include "vmm/machine/config.h"
@@ -27,6 +28,7 @@ struct Backends {
   std::vector<std::unique_ptr<backend::Vhost>> vhosts;  // of these; none: without
   std::unique_ptr<backend::ObservedConsole> serial;
   std::unique_ptr<backend::Console> virtio_console;  // none: no such device
+  std::unique_ptr<backend::VsockHost> vsock;         // none: no such device
   backend::Terminal* terminal = nullptr;             // whichever console is on the terminal
 
   // `heard` gets every byte of the serial console; `quit` is called when the user asks for the end (Ctrl-A

@@ -58,6 +58,16 @@ struct ConsoleConfig {
   friend bool operator==(const ConsoleConfig&, const ConsoleConfig&) = default;
 };
 
+// Sockets between programs in the guest and on the host.
+struct VsockConfig {
+  static constexpr uint32_t kLeastCid = 3;
+  static constexpr uint32_t kMostCid = 0xffff'fffe;
+
+  uint32_t cid = kLeastCid;    // the guest's address
+  std::filesystem::path path;  // of the socket by which the host reaches the guest
+  friend bool operator==(const VsockConfig&, const VsockConfig&) = default;
+};
+
 enum class Transport : uint8_t {
   pci,
   mmio,          // described in ACPI
@@ -94,6 +104,7 @@ struct Config {
   std::optional<std::vector<NetConfig>> nets;
   ConsoleConfig console;                                                        // the serial port, ttyS0
   ConsoleConfig virtio_console{.kind = ConsoleConfig::Kind::none, .path = {}};  // hvc0
+  std::optional<VsockConfig> vsock;
   Transport transport = Transport::pci;
 
   bool reboot = true;        // a guest's reset restarts the machine in place

@@ -15,6 +15,7 @@
 #include "devices/virtio/pci.h"
 #include "devices/virtio/rng.h"
 #include "devices/virtio/vhost_net.h"
+#include "devices/virtio/vsock.h"
 #include "vmm/machine/io_thread.h"
 #include "vmm/machine/layout.h"
 
@@ -40,6 +41,7 @@ struct VirtioDevices::Parts {
   // Some of them again, for their counters.
   std::vector<virtio::Blk*> disks;
   std::vector<const virtio::Net*> nets;
+  const virtio::Vsock* vsock = nullptr;
   const virtio::Rng* rng = nullptr;
   virtio::Balloon* balloon = nullptr;
 
@@ -86,6 +88,11 @@ Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   }
   if (backends.virtio_console) {
     devices.push_back(std::make_unique<virtio::Console>("console0", wiring.loop, *backends.virtio_console));
+  }
+  if (backends.vsock) {
+    auto sockets = std::make_unique<virtio::Vsock>(wiring.loop, *backends.vsock, config.vsock->cid, "vsock0");
+    vsock = sockets.get();
+    devices.push_back(std::move(sockets));
   }
   auto source = std::make_unique<virtio::Rng>(wiring.loop, entropy, "rng0");
   rng = source.get();
@@ -222,6 +229,7 @@ void VirtioDevices::report(Receipt& receipt) const {
     add(disk->name(), counts.bytes_read, counts.bytes_written);
   }
   for (const auto* net : parts_->nets) add(net->name(), net->received().bytes, net->sent().bytes);
+  if (const auto* vsock = parts_->vsock) add(vsock->name(), vsock->counts().in, vsock->counts().out);
   add(parts_->rng->name(), parts_->rng->bytes(), 0);
   receipt.memory_reported += parts_->balloon->reported();
 }

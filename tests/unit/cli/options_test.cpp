@@ -101,7 +101,7 @@ TEST(ConfigFile, SaysAllThatTheOptionsSay) {
       "--log",       "debug",       "--expect",
       "x",           "--send",      "y\\n",
       "--timeout",   "2.5",         "--flat-address",
-      "0x7c00",
+      "0x7c00",      "--vsock",     "cid=7,path=v,,s",
   });
   ASSERT_TRUE(command) << command.error().message;
   const auto text = write_config(command->config);

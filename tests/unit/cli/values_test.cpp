@@ -109,6 +109,20 @@ TEST(Values, Networks) {
   }
 }
 
+TEST(Values, Sockets) {
+  const auto vsock = parse_vsock("path=/run/a,,b,cid=0x10");
+  ASSERT_TRUE(vsock) << vsock.error().message;
+  EXPECT_EQ(*vsock, (VsockConfig{.cid = 16, .path = "/run/a,b"}));
+  EXPECT_EQ(format_vsock(*vsock), "cid=16,path=/run/a,,b");
+  for (const auto* text : {"cid=3,path=v", "cid=4294967294,path=v"}) {
+    EXPECT_EQ(parse_vsock(text).map(format_vsock).value_or(""), text);
+  }
+  for (const auto* bad : {"", "cid=3", "path=v", "cid=3,path=", "cid=2,path=v", "cid=4294967295,path=v",
+                          "cid=x,path=v", "cid=3,path=v,seqpacket"}) {
+    EXPECT_FALSE(parse_vsock(bad)) << bad;
+  }
+}
+
 TEST(Values, Consoles) {
   EXPECT_EQ(parse_console("stdio")->kind, ConsoleConfig::Kind::stdio);
   EXPECT_EQ(parse_console("file=a=b")->path, "a=b");
