@@ -15,7 +15,7 @@ COMPRESSOR = ""
 
 
 def inputs():
-    return [OVERLAY, programs.SOURCES, packages.version("busybox-static")]
+    return [OVERLAY, programs.SOURCES, programs.TOOLS, packages.version("busybox-static")]
 
 
 def busybox(scratch, report):
@@ -44,6 +44,7 @@ def archives(scratch, report, force=False):
     tree.link("var/tmp", "/tmp")
     mark = programs.build("mark", scratch / "programs")
     tree.file("sbin/mark", mark, 0o755)
+    tree.file("bin/vsock", programs.build("vsock", scratch / "programs", programs.TOOLS), 0o755)
     # The first process tells the VMM that it is there, then becomes busybox's init.
     tree.file("sbin/init", mark, 0o755)
     tree.link("sbin/init.real", "/bin/busybox")
