@@ -136,10 +136,10 @@ bool EventLoop::look() {
   return found;
 }
 
-bool EventLoop::look_or_end_turn() {
+bool EventLoop::look_or_end_turn(bool yields) {
   if (busy_.empty()) return false;
   bool work = look();
-  if (!work && alone_) {
+  if (!work && alone_ && yields) {
     // On one CPU whoever adds work does so only while we do not run.
     ::sched_yield();
     work = look();

@@ -132,10 +132,13 @@ class EventLoop {
 
   // Submits what is queued, waits for something to do, and calls what is due.
   virtual void turn() = 0;
-  // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end.
-  bool look_or_end_turn();
+  // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end. On
+  // one CPU, and if it `yields`, others get a chance to add some.
+  bool look_or_end_turn(bool yields);
   // For turn(). How long to look for work before sleeping; zero while nobody is busy, or on a single CPU.
   [[nodiscard]] std::chrono::nanoseconds patience() const;
+  // On one CPU, where whoever makes work does so only while the loop does not run.
+  [[nodiscard]] bool alone() const { return alone_; }
   // True if somebody busy has found work.
   bool look();
   // The loop may sleep unless this is true: somebody busy has found work after all.
