@@ -281,6 +281,79 @@ def debian_disk(bench: Bench) -> None:
     subprocess.run(["fsck.ext4", "-fn", str(disk)], check=True, stdout=subprocess.DEVNULL)
 
 
+def works_on_two_queues(guest: Guest) -> None:
+    """The guest's vdb, each of its queues on a thread of its own, and from each CPU."""
+    require(sorted(guest.run("ls /sys/block/vdb/mq").split()) == ["0", "1"], "the guest does not see two queues")
+    names = [(task / "comm").read_text().strip() for task in Path(f"/proc/{guest.process.pid}/task").iterdir()]
+    require(names.count("io-disk") == 2, f"not a thread for each queue: {names}")
+    for cpu in (0, 1):
+        guest.run(f"taskset -c {cpu} dd if=/dev/vdb of=/dev/null bs=64k count=16 iflag=direct")
+    interrupts = guest.run("grep 'virtio1-req' /proc/interrupts").splitlines()
+    require(len(interrupts) == 2 and all(re.search(r"[1-9]\d* .*PCI-MSI", line) for line in interrupts),
+            f"not every queue was used:\n{interrupts}")
+
+
+def passes_the_cache_by(guest: Guest, image: Path) -> None:
+    guest.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=16 oflag=direct")
+    cached = subprocess.run(["fincore", "-bno", "RES", str(image)], capture_output=True, text=True, check=True).stdout
+    require(int(cached) < MIB, f"{cached.strip()} bytes of the image are in the host's cache")
+    checksum = guest.run("dd if=/dev/vdb bs=1M count=16 iflag=direct status=none | sha256sum").split()[0]
+    require(checksum == hashlib.sha256(image.read_bytes()[:16 * MIB]).hexdigest(), "the guest reads something else")
+
+
+def gives_space_back(guest: Guest, image: Path) -> None:
+    """Of vdb's 16 MiB: 8 discarded, 4 made zero that keep their place, 4 made zero that need none."""
+    def taken() -> int:
+        return image.stat().st_blocks * 512
+
+    full = taken()
+    require(full >= 16 * MIB, f"the image has {full} bytes on the host before anything is discarded")
+    guest.run("blkdiscard -o 0 -l 8M /dev/vdb")
+    require(taken() <= full - 8 * MIB, f"discarded 8 MiB: the image has {full - taken()} bytes less")
+    require(int(guest.run("cat /sys/block/vdb/queue/write_zeroes_max_bytes")) > 0, "the guest would write zeroes itself")
+    kept = taken()
+    guest.run("blkdiscard -z -o 8M -l 4M /dev/vdb")
+    require(taken() == kept, f"zeroes that keep their place took {taken() - kept} bytes")
+    guest.run("fallocate -p -o 12M -l 4M /dev/vdb")
+    require(taken() <= kept - 4 * MIB, f"4 MiB of zeroes: the image has {kept - taken()} bytes less")
+    with open(image, "rb") as file:
+        file.seek(8 * MIB)
+        require(not any(file.read(8 * MIB)), "what was made zero is not")
+
+
+def keeps_to(guest: Guest, command: str, least: float) -> None:
+    """No faster than its limit, of which a second's worth is free; and not slower by far."""
+    began = time.monotonic()
+    guest.run(command)
+    took = time.monotonic() - began
+    require(least - 0.1 <= took <= 20 * least, f"{command} took {took:.1f} s, and its limit lets it take {least} s")
+
+
+@case
+def disk_options(bench: Bench) -> None:
+    """direct, queues, iothread, bps and iops do what they say; discards and zeroes come to the host's file."""
+    images = [bench.scratch / name for name in ("vdb", "vdc", "vdd")]
+    for image in images:
+        with open(image, "wb") as file:
+            file.truncate(64 * MIB)
+    vdb, vdc, vdd = images
+    with bench.stock("--disk", f"{bench.image('debian.ext4')},ro", "--disk", f"{vdb},direct,queues=2,iothread",
+                     "--disk", f"{vdc},bps=4M", "--disk", f"{vdd},iops=100", "--cpus", "2",
+                     "--append", "init=/bin/sh") as guest:
+        guest.expect("^# ")
+        guest.run("stty -echo; PS1=")
+        guest.run("test -e /proc/interrupts || mount -t proc none /proc")
+        works_on_two_queues(guest)
+        passes_the_cache_by(guest, vdb)
+        gives_space_back(guest, vdb)
+        keeps_to(guest, "dd if=/dev/vdc of=/dev/null bs=64k count=192 iflag=direct", 2)  # 12 MiB
+        keeps_to(guest, "dd if=/dev/vdd of=/dev/null bs=4k count=300 iflag=direct", 2)
+        complaints = kernel_complaints(guest.run("dmesg"))
+        require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
+        guest.signal(signal.SIGKILL)
+        guest.ended(-signal.SIGKILL)
+
+
 FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and xfs
 DROP_EVERYTHING = 2           # neither data nor log is written any more, as when the power fails
 WRITERS = """w() { i=$1; while :; do yes $(printf %08d $i) | head -c 4096 | \
