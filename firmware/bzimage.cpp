@@ -164,19 +164,22 @@ Result<KernelImage> unpack(const Subject& subject, const Parts& parts, Codec cod
   kernel.relocations = sink.take_tail();
   phase.bytes_read = parts.payload_size;
   phase.bytes_loaded = sink.bytes();
-  if (kernel.linked.raw % kPageSize == 0) kernel.pages = keep_filled_pages(sink.image(), memory);
+  if (kernel.linked.raw % kPageSize == 0) kernel.pages = filled_pages(sink.image(), memory);
   return kernel;
 }
 
-// The same from the cache: its pages are mapped, or read where they cannot be. False if they cannot be had.
-bool load_cached(const Subject& subject, const KernelCache::Entry& entry, const KernelImage& image, Gpa base,
-                 LoadPhase& phase) {
+// The same from the cache. Its pages are mapped; but read if the kernel is relocated, which would copy nearly
+// all of them one by one: huge pages take them for less, and the guest then has a fault for 2 MiB and not for
+// 4 KiB. False if they cannot be had.
+bool load_cached(const Subject& subject, const KernelCache::Entry& entry, const KernelImage& image,
+                 const Place& place, LoadPhase& phase) {
+  const bool map = !place.slide && subject.memory.can_map_files();
   uint64_t from = entry.pages_at;
   for (const auto& run : image.pages) {
-    const Gpa to{base.raw + run.offset};
+    const Gpa to{place.base.raw + run.offset};
     const auto pages = subject.memory.slice(to, run.size);
     if (!pages) return false;  // the first one already: choose_place has seen to the others
-    if (!subject.memory.can_map_files() || !map_file_pages(*pages, entry.file.get(), from)) {
+    if (!map || !map_file_pages(*pages, entry.file.get(), from)) {
       if (!entry.read(from, *pages)) return false;
       phase.bytes_read += run.size;
     }
@@ -223,7 +226,7 @@ Result<std::string_view> load_vmlinux(const Subject& subject, const Parts& parts
     image = std::move(entry->image);
     VMM_TRY_ASSIGN(place, choose_place(subject, image.linked, image.size, !image.relocations.empty()));
     VMM_TRY(check_ram(options.memory_map, place.base, room_of(subject, image.size), file.path()));
-    if (!load_cached(subject, *entry, image, place.base, phase) || !relocate(subject, image, place)) {
+    if (!load_cached(subject, *entry, image, place, phase) || !relocate(subject, image, place)) {
       log(LogLevel::warning, "{}: its entry in the kernel cache is damaged, it is unpacked again",
           file.path());
       clear(subject, image, place.base);

@@ -52,7 +52,6 @@ Result<ElfImage> load_elf_kernel(const InputFile& file, const GuestMemory& memor
   VMM_TRY_ASSIGN(ElfImage image, parse_elf(head, file.path()));
   VMM_TRY(check_placement(image, map, file.path()));
   VMM_TRY_ASSIGN(const uint64_t bytes, load_segments(file, image, memory));
-  if (image.lowest().raw % kPageSize == 0) keep_filled_pages(image, memory);
   loaded.phases.push_back({"kernel", std::chrono::steady_clock::now() - start, bytes, bytes});
   return image;
 }

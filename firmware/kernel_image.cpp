@@ -9,7 +9,7 @@
 
 namespace vmm::firmware {
 
-std::vector<PageRun> keep_filled_pages(const ElfImage& image, const GuestMemory& memory) {
+std::vector<PageRun> filled_pages(const ElfImage& image, const GuestMemory& memory) {
   auto by_address = image.segments;
   std::ranges::sort(by_address, {}, &ElfImage::Segment::base);
   const uint64_t base = image.lowest().raw;
@@ -18,17 +18,11 @@ std::vector<PageRun> keep_filled_pages(const ElfImage& image, const GuestMemory&
   uint64_t next = base;  // pages below it have been looked at: segments may share one
   for (const auto& segment : by_address) {
     const uint64_t end = align_up(segment.base.raw + segment.file_size, kPageSize);
-    uint64_t empty_since = next = std::max(next, align_down(segment.base.raw, kPageSize));
-    const auto give_back = [&](uint64_t until) {
-      const auto pages = memory.slice(Gpa{empty_since}, until - empty_since);
-      if (pages && pages->size() != 0 && !memory.backing().prefault) memory.discard(*pages);
-    };
+    next = std::max(next, align_down(segment.base.raw, kPageSize));
     for (; next < end; next += kPageSize) {
       const auto page = memory.slice(Gpa{next}, kPageSize);
       assert(page.has_value());
       if (is_zero(*page)) continue;
-      give_back(next);
-      empty_since = next + kPageSize;
       const uint64_t offset = next - base;
       if (!filled.empty() && filled.back().offset + filled.back().size == offset) {
         filled.back().size += kPageSize;
@@ -36,7 +30,6 @@ std::vector<PageRun> keep_filled_pages(const ElfImage& image, const GuestMemory&
         filled.push_back({offset, kPageSize});
       }
     }
-    give_back(next);
   }
   return filled;
 }

@@ -32,9 +32,8 @@ struct KernelImage {
   std::vector<uint32_t> relocations;  // the table as the build appends it (relocations.h); empty: none
 };
 
-// The pages of `image`, which lies in `memory` at its segments' addresses, that hold something. Those that
-// hold nothing go back to the host: a loader has touched them only because the file stores zeros, too.
+// The pages of `image`, which lies in `memory` at its segments' addresses, that hold something.
 // Precondition: the segments are in `memory`, and the lowest one begins a page.
-std::vector<PageRun> keep_filled_pages(const ElfImage& image, const GuestMemory& memory);
+std::vector<PageRun> filled_pages(const ElfImage& image, const GuestMemory& memory);
 
 }  // namespace vmm::firmware

@@ -3,10 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
-#include "firmware/kernel_image.h"
-#include "vmm/core/guest_pages.h"
 
 namespace vmm::firmware {
 namespace {
@@ -16,17 +13,15 @@ constexpr uint64_t full_address(uint32_t place) {
   return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(place)));
 }
 
-// Whether all places of a list are inside; marks the pages that they are on.
+// Whether all places of a list are inside.
 template <typename T>
 Result<void> check_list(std::span<const uint32_t> list, uint64_t size, uint64_t virtual_base,
-                        std::vector<bool>& pages, std::string_view name) {
+                        std::string_view name) {
   for (const uint32_t place : list) {
     const uint64_t offset = full_address(place) - virtual_base;  // wraps where it lies before the image
     if (offset > size || sizeof(T) > size - offset) {
       return fail("{}: its relocation of {:#x} is outside of the kernel", name, full_address(place));
     }
-    pages[static_cast<size_t>(offset / kPageSize)] = true;
-    pages[static_cast<size_t>((offset + sizeof(T) - 1) / kPageSize)] = true;
   }
   return {};
 }
@@ -60,18 +55,9 @@ std::optional<Relocations> Relocations::parse(std::span<const uint32_t> table) {
 
 Result<void> Relocations::apply(const GuestSlice& image, uint64_t virtual_base, uint64_t slide,
                                 std::string_view name) const {
-  std::vector<bool> pages(image.size() / kPageSize + 1);
-  VMM_TRY(check_list<uint64_t>(add64, image.size(), virtual_base, pages, name));
-  VMM_TRY(check_list<uint32_t>(subtract32, image.size(), virtual_base, pages, name));
-  VMM_TRY(check_list<uint32_t>(add32, image.size(), virtual_base, pages, name));
-  // Taken in runs, the pages that are about to be written cost a system call a run and not a fault each.
-  for (size_t page = 0; page < pages.size(); ++page) {
-    const size_t first = page;
-    while (page < pages.size() && pages[page]) ++page;
-    if (page == first) continue;
-    const size_t offset = first * kPageSize;
-    populate_pages(image.sub(offset, std::min((page - first) * kPageSize, image.size() - offset)));
-  }
+  VMM_TRY(check_list<uint64_t>(add64, image.size(), virtual_base, name));
+  VMM_TRY(check_list<uint32_t>(subtract32, image.size(), virtual_base, name));
+  VMM_TRY(check_list<uint32_t>(add32, image.size(), virtual_base, name));
   const auto slide32 = static_cast<uint32_t>(slide);
   apply_list<uint64_t>(add64, image, virtual_base, slide);
   apply_list<uint32_t>(subtract32, image, virtual_base, 0U - slide32);

@@ -463,7 +463,7 @@ def free_pages_go_back(bench: Bench, transport: str, memory: str) -> None:
 
 
 for _transport, _memory in (("pci", "512M"), ("mmio", "512M"), ("pci", "512M,backing=memfd"),
-                            ("pci", "512M,hugepages=transparent")):
+                            ("pci", "512M,hugepages=none")):
     CASES[f"free-pages-{_transport}-{_memory.replace(',', '-')}"] = (
         lambda bench, t=_transport, m=_memory: free_pages_go_back(bench, t, m))
 

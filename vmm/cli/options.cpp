@@ -112,11 +112,11 @@ void add_guest_options(CLI::App& app, Parsed& parsed) {
         return {};
       });
   add(app, "--memory", "SIZE[,hugepages=2M|transparent|none][,backing=private|memfd][,prefault]",
-      "Guest memory, like 256M or 4G, at least 64M. hugepages: 2M takes the host's reserved huge pages, "
-      "transparent asks for huge pages where there are some, none does without; unless given, as the host "
-      "does by itself. backing=memfd: memory that other processes can share. prefault: take all of it at "
-      "once. Memory that the guest frees goes back to the host, but not from reserved huge pages, and from "
-      "prefaulted memory only on demand (vmm ctl) [512M]",
+      "Guest memory, like 256M or 4G, at least 64M. hugepages: transparent takes huge pages where the host "
+      "has some, 2M the host's reserved ones, none does without [transparent]. backing=memfd: memory that "
+      "other processes can share. prefault: take all of it at once. Memory that the guest frees goes back "
+      "to the host, but not from reserved huge pages, and from prefaulted memory only on demand (vmm ctl) "
+      "[512M]",
       [&config](const std::string& value) -> Result<void> {
         VMM_TRY_ASSIGN(const auto memory, parse_memory(value));
         config.memory = memory.size;

@@ -106,13 +106,10 @@ Result<MemoryValue> parse_memory(std::string_view text) {
 std::string format_memory(const MemoryValue& memory) {
   auto text = format_size(memory.size);
   switch (memory.backing.huge_pages) {
-    case MemoryBacking::HugePages::host:
+    case MemoryBacking::HugePages::transparent:
       break;
     case MemoryBacking::HugePages::none:
       text += ",hugepages=none";
-      break;
-    case MemoryBacking::HugePages::transparent:
-      text += ",hugepages=transparent";
       break;
     case MemoryBacking::HugePages::reserved:
       text += ",hugepages=2M";

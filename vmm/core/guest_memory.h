@@ -85,12 +85,11 @@ class GuestSlice {
 // How guest RAM is taken from the host.
 struct MemoryBacking {
   enum class HugePages : uint8_t {
-    host,         // as /sys/kernel/mm/transparent_hugepage/enabled has it
-    none,         // 4 KiB pages, whatever the host would do by itself
     transparent,  // 2 MiB pages wherever the host has them to give
+    none,         // 4 KiB pages, whatever the host would do by itself
     reserved,     // 2 MiB pages out of the host's pool (hugetlbfs), all of them or no machine
   };
-  HugePages huge_pages = HugePages::host;
+  HugePages huge_pages = HugePages::transparent;
   bool shared = false;    // a memfd, so that another process can map it; else private to this one
   bool prefault = false;  // every page is taken at once instead of on first touch
   friend bool operator==(const MemoryBacking&, const MemoryBacking&) = default;
@@ -137,12 +136,8 @@ class GuestMemory {
   bool discard(const GuestSlice& slice) const;
   [[nodiscard]] bool can_discard() const { return backing_.huge_pages != MemoryBacking::HugePages::reserved; }
   // Whether pages of a file may take the place of its own (guest_pages.h): not where others are to see what
-  // is written, nor where huge pages or all pages at once are asked for.
-  [[nodiscard]] bool can_map_files() const {
-    using enum MemoryBacking::HugePages;
-    const auto pages = backing_.huge_pages;
-    return !backing_.shared && !backing_.prefault && (pages == host || pages == none);
-  }
+  // is written, nor where reserved pages or all pages at once are asked for.
+  [[nodiscard]] bool can_map_files() const { return can_discard() && !backing_.shared && !backing_.prefault; }
 
   [[nodiscard]] const MemoryBacking& backing() const { return backing_; }
   [[nodiscard]] std::span<const Region> regions() const { return regions_; }

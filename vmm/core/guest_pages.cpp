@@ -20,12 +20,6 @@ bool is_zero(const GuestSlice& slice) {
          (*bytes == std::byte{0} && std::memcmp(bytes, bytes + 1, slice.size() - 1) == 0);
 }
 
-void populate_pages(const GuestSlice& slice) {
-  const auto at = reinterpret_cast<uintptr_t>(slice.iov().iov_base);
-  const uintptr_t begin = at & ~(kPage - 1);
-  ::madvise(reinterpret_cast<void*>(begin), at + slice.size() - begin, MADV_POPULATE_WRITE);
-}
-
 bool map_file_pages(const GuestSlice& slice, int fd, uint64_t offset) {
   const iovec to = slice.iov();
   assert(to.iov_len != 0 && to.iov_len % kPage == 0 && reinterpret_cast<uintptr_t>(to.iov_base) % kPage == 0);

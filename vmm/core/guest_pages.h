@@ -12,13 +12,9 @@ namespace vmm {
 
 [[nodiscard]] bool is_zero(const GuestSlice& slice);
 
-// Takes the pages of `slice` at once, as writing to each would. A host before Linux 5.14 takes none.
-void populate_pages(const GuestSlice& slice);
-
 // Puts the pages at `offset` of a file in place of those of `slice`, copied when somebody writes to one:
 // until then all machines that have them share them. Multiples of 4 KiB. Only where the memory
-// can_map_files(). False, and nothing has changed, if
-// the host does not do it.
+// can_map_files(). False, and nothing has changed, if the host does not do it.
 [[nodiscard]] bool map_file_pages(const GuestSlice& slice, int fd, uint64_t offset);
 
 }  // namespace vmm

@@ -88,7 +88,7 @@ TEST(ConfigFile, SaysAllThatTheOptionsSay) {
       "--kernel",    "k",           "--initrd",
       "i",           "--append",    "quiet",
       "--cpus",      "3,pin=0,2,1", "--cpu",
-      "host,-avx2",  "--memory",    "1G,hugepages=transparent",
+      "host,-avx2",  "--memory",    "1G,hugepages=none",
       "--disk",      "a,,b,ro",     "--disk",
       "c",           "--net",       "tap=t0",
       "--console",   "file=log",    "--virtio-console",

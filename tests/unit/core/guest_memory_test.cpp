@@ -65,7 +65,6 @@ class BackedMemory : public testing::TestWithParam<MemoryBacking> {
 INSTANTIATE_TEST_SUITE_P(All, BackedMemory,
                          testing::Values(MemoryBacking{},
                                          MemoryBacking{.huge_pages = MemoryBacking::HugePages::none},
-                                         MemoryBacking{.huge_pages = MemoryBacking::HugePages::transparent},
                                          MemoryBacking{.shared = true}));
 
 TEST_P(BackedMemory, IsZeroAndLiesLikeTheGuests) {

@@ -12,7 +12,7 @@ namespace {
 
 GuestMemory one_mib() {
   const GuestMemory::Range range{Gpa{0}, 1 << 20};
-  auto memory = GuestMemory::create(std::span{&range, 1});
+  auto memory = GuestMemory::create(std::span{&range, 1}, {.huge_pages = MemoryBacking::HugePages::none});
   EXPECT_TRUE(memory);
   return std::move(*memory);
 }
@@ -48,7 +48,6 @@ TEST(GuestPages, FilesAreMappedOnlyIntoPlainMemory) {
   };
   EXPECT_TRUE(can({}));
   EXPECT_TRUE(can({.huge_pages = HugePages::none}));
-  EXPECT_FALSE(can({.huge_pages = HugePages::transparent}));
   EXPECT_FALSE(can({.shared = true}));
   EXPECT_FALSE(can({.prefault = true}));
 }
@@ -59,7 +58,7 @@ TEST(GuestPages, WhatWasTouchedForNothingGoesBack) {
   EXPECT_TRUE(is_zero(pages));
   EXPECT_TRUE(memory.discard(pages));
   const auto before = memory.resident_bytes();
-  populate_pages(pages);
+  pages.zero();
   EXPECT_GT(memory.resident_bytes(), before);
   EXPECT_TRUE(is_zero(pages));
   pages.store(0x7fff, 'x');

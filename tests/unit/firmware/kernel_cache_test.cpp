@@ -254,18 +254,6 @@ TEST_F(Cache, KeepsTheNewest) {
   EXPECT_EQ(entries("new-").size(), 0U);
 }
 
-TEST(LoadBzImage, StoredZerosAreNotTaken) {
-  auto elf = test::small_vmlinux();
-  elf.segments.pop_back();
-  elf.segments[0].data.resize(8 << 20);  // zeros, but for its first 100,000 bytes
-  const auto memory = make_memory(64);
-  ASSERT_TRUE(test::load(image_of(make_elf(elf)), memory));
-  EXPECT_LT(memory.resident_bytes(), 1U << 20);
-  const auto from_elf = make_memory(64);
-  ASSERT_TRUE(test::load(make_elf(elf), from_elf));
-  EXPECT_LT(from_elf.resident_bytes(), 1U << 20);
-}
-
 TEST(LoadBzImage, KaslrNeedsRelocationsAndRoom) {
   const auto load = [](const Bytes& image, const GuestMemory& memory, LoadOptions options) {
     options.kaslr = kSomewhere;

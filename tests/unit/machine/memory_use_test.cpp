@@ -13,14 +13,16 @@
 namespace vmm {
 namespace {
 
+constexpr MemoryBacking kSmallPages{.huge_pages = MemoryBacking::HugePages::none};
+
 TEST(MemoryUse, CountsWhatTheGuestTouched) {
   const GuestMemory::Range ranges[] = {{Gpa{0}, 16 << 20}, {Gpa{1ULL << 32}, 16 << 20}};
-  const auto memory = GuestMemory::create(ranges);
+  const auto memory = GuestMemory::create(ranges, kSmallPages);
   ASSERT_TRUE(memory);
   const auto before = measure_memory(*memory);
   EXPECT_EQ(before.guest, 0U);
   EXPECT_GT(before.beside, 0U);
-  populate_pages(memory->slice(Gpa{0x3000}, 0x5000).value());
+  memory->slice(Gpa{0x3000}, 0x5000).value().zero();
   ASSERT_TRUE(memory->store(Gpa{(1ULL << 32) + 0x1000}, 1));
   const auto after = measure_memory(*memory);
   EXPECT_EQ(after.guest, 0x6000U);
@@ -29,7 +31,7 @@ TEST(MemoryUse, CountsWhatTheGuestTouched) {
 
 TEST(MemoryUse, MappedPagesCountOnceTouched) {
   const GuestMemory::Range range{Gpa{0}, 16 << 20};
-  const auto memory = GuestMemory::create(std::span{&range, 1});
+  const auto memory = GuestMemory::create(std::span{&range, 1}, kSmallPages);
   ASSERT_TRUE(memory);
   std::FILE* const file = std::tmpfile();
   ASSERT_NE(file, nullptr);
@@ -39,7 +41,7 @@ TEST(MemoryUse, MappedPagesCountOnceTouched) {
   const auto pages = memory->slice(Gpa{0}, bytes.size()).value();
   ASSERT_TRUE(map_file_pages(pages, ::fileno(file), 0));
   EXPECT_EQ(measure_memory(*memory).guest, 0U);  // though the host has all of it in its cache
-  populate_pages(pages.sub(0x10000, 0x4000));
+  pages.sub(0x10000, 0x4000).zero();
   EXPECT_EQ(measure_memory(*memory).guest, 0x4000U);
   std::fclose(file);
 }
