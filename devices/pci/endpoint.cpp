@@ -70,7 +70,6 @@ void Endpoint::power_on() {
       config_.set<uint32_t>(bar_register(i) + 4, static_cast<uint32_t>(base >> 32));
     }
   }
-  config_.set<uint16_t>(kCommand, kCommandMemory);
   power_on_ = config_;
   apply(BarRegion::Refusal::counted);
 }

@@ -54,8 +54,9 @@ class Endpoint final : public Function {
     return config_.add_capability(id, body, writable);
   }
   void add_msix(Msix& msix, const MsixPlace& place);
-  // Assigns the BARs and switches memory decoding on, as a firmware leaves a device. The state of now is what
-  // reset() returns to.
+  // Assigns the BARs, as a firmware leaves a device that it had no use for: decoding is the driver's to
+  // switch on. A guest that looks for the size of BARs switches it off and on around each, if it finds it on.
+  // The state of now is what reset() returns to.
   void power_on();
 
   [[nodiscard]] BarRegion& bar(uint8_t index);

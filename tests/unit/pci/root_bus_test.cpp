@@ -62,6 +62,7 @@ TEST_F(RootBusTest, PortsAndEcamShowTheSame) {
   bus_write<uint32_t>(ports, 0xcf8, address_of(0, 1, 0, 0x10));
   bus_write<uint32_t>(ports, 0xcfc, 0xd0000000);
   EXPECT_EQ(bus_read<uint32_t>(mmio, kEcam + (1U << 15) + 0x10), 0xd0000000U);
+  bus_write<uint16_t>(mmio, kEcam + (1U << 15) + kCommand, kCommandMemory);
   EXPECT_EQ(bus_read<uint8_t>(mmio, 0xd0000000), 0x42);
 }
 
@@ -117,6 +118,7 @@ TEST_F(RootBusTest, AbsentFunctionsAreAllOnes) {
 
 TEST_F(RootBusTest, EcamTakesAnyWidthAndAlignment) {
   const uint64_t device = kEcam + (1U << 15);
+  bus_write<uint16_t>(mmio, device + kCommand, kCommandMemory);
   EXPECT_EQ(bus_read<uint8_t>(mmio, device + 1), 0x1a);
   EXPECT_EQ(bus_read<uint32_t>(mmio, device + 2), 0x00021042U) << "two dwords";
   EXPECT_EQ(bus_read<uint64_t>(mmio, device), 0x0000000210421af4U);
@@ -197,6 +199,8 @@ TEST_F(RootBusTest, ResetIsPowerOn) {
   bus_write<uint32_t>(ports, 0xcfc, 0xd0000000);
   root->reset();
   EXPECT_EQ(bus_read<uint32_t>(ports, 0xcf8), 0U);
+  EXPECT_EQ(bus_read<uint8_t>(mmio, kWindow), 0xff) << "not decoded";
+  bus_write<uint16_t>(mmio, kEcam + (1U << 15) + kCommand, kCommandMemory);
   EXPECT_EQ(bus_read<uint8_t>(mmio, kWindow), 0x42);
   EXPECT_EQ(bus_read<uint8_t>(mmio, 0xd0000000), 0xff);
 }

@@ -54,9 +54,11 @@ class VirtioPciTest : public testing::Test {
       if (config<uint8_t>(at) == 0x11) msix_ = at;
       if (config<uint8_t>(at) == 0x09) vendor_[config<uint8_t>(at + 3)] = at;
     }
+    decode();
   }
   ~VirtioPciTest() override { transport_->reset(); }
 
+  void decode() { set_config<uint16_t>(pci::kCommand, pci::kCommandMemory); }
   template <typename T>
   T config(uint64_t offset) {
     return bus_read<T>(mmio_, kEcam + 0x8000 + offset);
@@ -317,7 +319,7 @@ TEST_F(VirtioPciTest, QueueIsFrozenWhileRunning) {
 TEST_F(VirtioPciTest, DoorbellsAreBoundWhileTheDriverRuns) {
   EXPECT_TRUE(doorbells_.bound.empty());
   set_config<uint16_t>(pci::kCommand, 0);
-  set_config<uint16_t>(pci::kCommand, pci::kCommandMemory);
+  decode();
   EXPECT_TRUE(doorbells_.bound.empty());
   start();
   ASSERT_EQ(doorbells_.bound.size(), 2U);
@@ -516,6 +518,7 @@ TEST_F(VirtioPciTest, MachineResetIsPowerOn) {
   device_.hold = false;
   root_->reset();
   base_ = kWindow;
+  decode();
   EXPECT_EQ(status(), 0U);
   EXPECT_FALSE(device_.running);
   EXPECT_EQ(config<uint16_t>(msix_ + 2), 2);
@@ -566,6 +569,7 @@ TEST_F(VirtioPciTest, Scribbling) {
   });
   threads.clear();
   root_->reset();
+  decode();
   start();
   EXPECT_TRUE(works());
   EXPECT_EQ(doorbells_.unknown, 0);
