@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <arpa/inet.h>
-#include <slirp/libslirp.h>
 
 #include "devices/backend/stream_fd.h"
 
@@ -95,7 +94,8 @@ const SlirpCb SlirpStack::Callbacks::kTable = {
 
 Result<std::unique_ptr<SlirpStack>> SlirpStack::create(const Config& config, FrameSink to_guest) {
   ignore_broken_pipes();  // libslirp writes to sockets whose peers may have gone
-  std::unique_ptr<SlirpStack> stack{new SlirpStack{std::move(to_guest)}};
+  VMM_TRY_ASSIGN(const auto library, SlirpLibrary::load());
+  std::unique_ptr<SlirpStack> stack{new SlirpStack{library, std::move(to_guest)}};
   SlirpConfig slirp{};
   slirp.version = 1;
   slirp.restricted = config.restricted ? 1 : 0;
@@ -107,20 +107,20 @@ Result<std::unique_ptr<SlirpStack>> SlirpStack::create(const Config& config, Fra
   slirp.vdhcp_start = address(kFirstGuest);
   slirp.if_mtu = config.mtu;
   slirp.if_mru = config.mtu;
-  stack->slirp_ = ::slirp_new(&slirp, &Callbacks::kTable, stack.get());
+  stack->slirp_ = library.create(&slirp, &Callbacks::kTable, stack.get());
   if (stack->slirp_ == nullptr) return fail("start the user network: libslirp refuses MTU {}", config.mtu);
   return stack;
 }
 
 SlirpStack::~SlirpStack() {
   stop();
-  if (slirp_ != nullptr) ::slirp_cleanup(slirp_);
+  if (slirp_ != nullptr) library_.cleanup(slirp_);
 }
 
 Result<void> SlirpStack::forward(const HostForward& forward) {
   const int udp = forward.protocol == HostForward::Protocol::udp ? 1 : 0;
-  if (::slirp_add_hostfwd(slirp_, udp, forward.host_address, forward.host_port, forward.guest_address,
-                          forward.guest_port) == 0) {
+  if (library_.add_hostfwd(slirp_, udp, forward.host_address, forward.host_port, forward.guest_address,
+                           forward.guest_port) == 0) {
     post_poll();
     return {};
   }
@@ -151,7 +151,7 @@ void SlirpStack::stop() {
 }
 
 void SlirpStack::input(std::span<const std::byte> frame) {
-  ::slirp_input(slirp_, reinterpret_cast<const uint8_t*>(frame.data()), static_cast<int>(frame.size()));
+  library_.input(slirp_, reinterpret_cast<const uint8_t*>(frame.data()), static_cast<int>(frame.size()));
   post_poll();
 }
 
@@ -173,7 +173,7 @@ void SlirpStack::poll() {
   // Asked again, now: what a watch saw may have been dealt with since, and libslirp's listening sockets block
   // in accept(2) when nobody is there.
   ::poll(polled_.data(), polled_.size(), 0);
-  ::slirp_pollfds_poll(slirp_, 0, Callbacks::ready, this);
+  library_.pollfds_poll(slirp_, 0, Callbacks::ready, this);
   ring_alarms();
   refresh();
 }
@@ -192,7 +192,7 @@ void SlirpStack::refresh() {
   polled_.clear();
   for (auto& [fd, watched] : watched_) watched.wanted = false;
   uint32_t timeout = UINT32_MAX;
-  ::slirp_pollfds_fill(slirp_, &timeout, Callbacks::want, this);
+  library_.pollfds_fill(slirp_, &timeout, Callbacks::want, this);
   std::erase_if(watched_, [](const auto& entry) { return !entry.second.wanted; });
 
   auto wait = timeout == UINT32_MAX ? Milliseconds::max() : Milliseconds{timeout};

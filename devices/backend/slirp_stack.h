@@ -21,11 +21,9 @@
 #include <vector>
 
 #include "devices/backend/host_forward.h"
+#include "devices/backend/slirp_library.h"
 #include "vmm/core/event_loop.h"
 #include "vmm/core/log.h"
-
-struct Slirp;
-struct SlirpCb;
 
 namespace vmm::backend {
 
@@ -65,7 +63,8 @@ class SlirpStack {
   };
   struct Callbacks;  // the C functions that libslirp calls
 
-  explicit SlirpStack(FrameSink to_guest) : to_guest_(std::move(to_guest)) {}
+  SlirpStack(const SlirpLibrary& library, FrameSink to_guest)
+      : library_(library), to_guest_(std::move(to_guest)) {}
   [[nodiscard]] static Milliseconds now();
   int want(int fd, int slirp_events);
   [[nodiscard]] int ready(int index) const;
@@ -74,6 +73,7 @@ class SlirpStack {
   void ring_alarms();
   void refresh();
 
+  const SlirpLibrary library_;
   FrameSink to_guest_;
   Slirp* slirp_ = nullptr;
   EventLoop* loop_ = nullptr;  // while started
