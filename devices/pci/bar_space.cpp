@@ -33,11 +33,15 @@ void BarSpace::map(BarRegion& region) {
   if (!inside(base, region.size_) || !mmio_.map(base, region.size_, region.handler_, region.name_)) return;
   region.mapped_ = base;
   for (auto& doorbell : region.doorbells_) bind(region, doorbell);
+  for (const auto& [offset, size] : region.coalesced_) doorbells_.coalesce(Gpa{base + offset}, size);
 }
 
 void BarSpace::unmap(BarRegion& region) {
   if (!region.mapped_) return;
   for (auto& doorbell : region.doorbells_) unbind(doorbell);
+  for (const auto& [offset, size] : region.coalesced_) {
+    doorbells_.uncoalesce(Gpa{*region.mapped_ + offset}, size);
+  }
   mmio_.unmap(*std::exchange(region.mapped_, std::nullopt));
 }
 
@@ -102,6 +106,13 @@ void BarRegion::add_doorbell(uint64_t offset, uint32_t length, int event_fd) {
   const std::lock_guard lock{space_.mutex_};
   auto& doorbell = doorbells_.emplace_back(BarDoorbell{offset, length, event_fd, std::nullopt});
   if (mapped_) space_.bind(*this, doorbell);
+}
+
+void BarRegion::add_coalesced(uint64_t offset, uint64_t size) {
+  assert(offset < size_ && size <= size_ - offset);
+  const std::lock_guard lock{space_.mutex_};
+  assert(!mapped_);
+  coalesced_.emplace_back(offset, size);
 }
 
 void BarRegion::remove_doorbell(uint64_t offset, int event_fd) {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vmm/core/bus.h"
@@ -88,6 +89,8 @@ class BarRegion {
   // the handler.
   void add_doorbell(uint64_t offset, uint32_t length, int event_fd);
   void remove_doorbell(uint64_t offset, int event_fd);
+  // Set-up: writes to this part may wait (DoorbellSink::coalesce).
+  void add_coalesced(uint64_t offset, uint64_t size);
 
  private:
   friend class BarSpace;
@@ -98,6 +101,7 @@ class BarRegion {
   std::optional<uint64_t> wanted_;  // this and what follows: guarded by space_.mutex_
   std::optional<uint64_t> mapped_;
   std::vector<BarDoorbell> doorbells_;
+  std::vector<std::pair<uint64_t, uint64_t>> coalesced_;  // offset, size
 };
 
 }  // namespace vmm::pci

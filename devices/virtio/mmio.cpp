@@ -14,6 +14,15 @@ constexpr uint32_t kVendor = 0x204D'4D56;    // "VMM "
 constexpr uint32_t kNoRegion = 0xFFFF'FFFF;  // length and base of a shared memory region that does not exist
 constexpr uint32_t kConfig = VIRTIO_MMIO_CONFIG;
 
+// Registers whose writes do nothing but set up what a write to Status puts into use: features, and queues.
+struct Registers {
+  uint64_t from;
+  uint64_t end;
+};
+constexpr Registers kSetUp[] = {{VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DRIVER_FEATURES_SEL + 4},
+                                {VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_READY + 4},
+                                {VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_USED_HIGH + 4}};
+
 }  // namespace
 
 void MmioTransport::Interrupts::raise_queue(uint16_t /*queue*/, EventLoop& loop) {
@@ -24,6 +33,11 @@ void MmioTransport::Interrupts::raise_queue(uint16_t /*queue*/, EventLoop& loop)
 void MmioTransport::Interrupts::raise_config() {
   status_.fetch_or(VIRTIO_MMIO_INT_CONFIG);
   irq_.pulse();
+}
+
+MmioTransport::MmioTransport(IrqLine& irq, DoorbellSink& doorbells, Gpa base)
+    : base_(base), doorbells_(doorbells), interrupts_(irq) {
+  for (const auto& [from, end] : kSetUp) doorbells_.coalesce(Gpa{base.raw + from}, end - from);
 }
 
 Result<std::unique_ptr<MmioTransport>> MmioTransport::create(Device& device, const GuestMemory& memory,
@@ -43,6 +57,7 @@ MmioTransport::~MmioTransport() {
   for (uint16_t queue = 0; queue < bound_; ++queue) {
     doorbells_.unbind(doorbell_address(queue), core_->doorbell(queue));
   }
+  for (const auto& [from, end] : kSetUp) doorbells_.uncoalesce(Gpa{base_.raw + from}, end - from);
 }
 
 DoorbellAddress MmioTransport::doorbell_address(uint16_t queue) const {

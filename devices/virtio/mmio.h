@@ -55,8 +55,7 @@ class MmioTransport final : public IoHandler {
     std::atomic<uint32_t> status_{0};
   };
 
-  MmioTransport(IrqLine& irq, DoorbellSink& doorbells, Gpa base)
-      : base_(base), doorbells_(doorbells), interrupts_(irq) {}
+  MmioTransport(IrqLine& irq, DoorbellSink& doorbells, Gpa base);
   [[nodiscard]] DoorbellAddress doorbell_address(uint16_t queue) const;
   [[nodiscard]] std::optional<uint32_t> read_register(uint64_t offset) const;
   void write_register(uint64_t offset, uint32_t value);

@@ -107,6 +107,10 @@ PciTransport::PciTransport(Device& device, const pci::Slot& slot, MsiSink& msi)
 
 Result<void> PciTransport::build() {
   VMM_TRY(endpoint_.add_memory_bar(kBar, pci::Endpoint::Width::bits64, kBarSize, registers_));
+  // What does nothing but set up what a write to the status puts into use.
+  endpoint_.bar(kBar).add_coalesced(kCommon, VIRTIO_PCI_COMMON_STATUS);
+  endpoint_.bar(kBar).add_coalesced(kCommon + VIRTIO_PCI_COMMON_Q_SELECT,
+                                    sizeof(virtio_pci_common_cfg) - VIRTIO_PCI_COMMON_Q_SELECT);
   // The list is read from its last addition on.
   endpoint_.add_msix(msix_, {.bar = kBar, .table = kMsixTable, .pending_bits = kMsixPending});
 

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "vmm/core/result.h"
+#include "vmm/core/types.h"
 
 namespace vmm {
 
@@ -65,6 +66,12 @@ class DoorbellSink {
   virtual ~DoorbellSink() = default;
   virtual Result<void> bind(const DoorbellAddress& address, int event_fd) = 0;
   virtual void unbind(const DoorbellAddress& address, int event_fd) = 0;
+
+  // Guest writes to these addresses may wait until the guest does anything else that comes to user space, and
+  // are then made in order. For registers that nobody looks at before that. They come at once where it cannot
+  // be had.
+  virtual void coalesce(Gpa /*base*/, uint64_t /*size*/) {}
+  virtual void uncoalesce(Gpa /*base*/, uint64_t /*size*/) {}
 };
 
 }  // namespace vmm

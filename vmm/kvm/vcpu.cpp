@@ -49,11 +49,12 @@ kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode) {
 
 }  // namespace
 
-Vcpu::Vcpu(uint32_t index, Fd fd, Mapping run)
+Vcpu::Vcpu(uint32_t index, Fd fd, Mapping run, CoalescedWrites& coalesced)
     : index_(index),
       fd_(std::move(fd)),
       stats_(::ioctl(fd_.get(), KVM_GET_STATS_FD, 0)),
-      run_area_(std::move(run)) {}
+      run_area_(std::move(run)),
+      coalesced_(&coalesced) {}
 
 int Vcpu::kick_signal() {
   return SIGRTMIN;

@@ -13,6 +13,7 @@
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/result.h"
 #include "vmm/kvm/abi.h"
+#include "vmm/kvm/coalesced_writes.h"
 #include "vmm/kvm/exit.h"
 
 namespace vmm::kvm {
@@ -42,6 +43,9 @@ class Vcpu {
   // Runs the guest until it needs us. A read's span must be filled before the next run.
   [[nodiscard]] Exit run();
 
+  // What the guest wrote before that exit, and KVM kept: before anything else is done about it.
+  void make_coalesced_writes(Bus& mmio) { coalesced_->make(mmio); }
+
   // Completes the exit in hand without running guest code, so that registers are consistent.
   void finish_exit();
 
@@ -64,7 +68,7 @@ class Vcpu {
 
  private:
   friend class Vm;
-  Vcpu(uint32_t index, Fd fd, Mapping run);
+  Vcpu(uint32_t index, Fd fd, Mapping run, CoalescedWrites& coalesced);
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] kvm_run* area() const { return reinterpret_cast<kvm_run*>(run_area_.data()); }
   Exit decode() const;
@@ -73,6 +77,7 @@ class Vcpu {
   Fd fd_;
   Fd stats_;  // opened here and now: KVM hands it out only while the vCPU does not run
   Mapping run_area_;
+  CoalescedWrites* coalesced_;  // the machine's
 };
 
 }  // namespace vmm::kvm

@@ -14,6 +14,7 @@
 namespace vmm::kvm {
 namespace {
 
+constexpr size_t kPage = 4096;
 constexpr uint32_t kIoApicPins = 24;
 constexpr uint32_t kPicPins = 16;
 
@@ -154,7 +155,11 @@ Result<Vcpu> Vm::create_vcpu(uint32_t index) {
   const size_t size = system_.run_area_size();
   void* area = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (area == MAP_FAILED) return fail(errno, "map the run area of vCPU {}", index);
-  return Vcpu{index, std::move(fd), Mapping{static_cast<std::byte*>(area), size}};
+  // The same page for all of them.
+  const int page = system_.check(KVM_CAP_COALESCED_MMIO);
+  if (index == 0 && page > 0)
+    coalesced_.attach(static_cast<std::byte*>(area) + static_cast<size_t>(page) * kPage);
+  return Vcpu{index, std::move(fd), Mapping{static_cast<std::byte*>(area), size}, coalesced_};
 }
 
 Result<std::unique_ptr<IrqLine>> Vm::create_line(Gsi gsi, Trigger trigger) {
@@ -239,6 +244,20 @@ Result<void> Vm::ioeventfd(const DoorbellAddress& address, int event_fd, uint32_
     return fail(errno, "bind a doorbell at {:#x}", address.address);
   }
   return {};
+}
+
+void Vm::coalesce(Gpa base, uint64_t size) {
+  kvm_coalesced_mmio_zone zone{};
+  zone.addr = base.raw;
+  zone.size = static_cast<uint32_t>(size);
+  ::ioctl(fd_.get(), KVM_REGISTER_COALESCED_MMIO, &zone);
+}
+
+void Vm::uncoalesce(Gpa base, uint64_t size) {
+  kvm_coalesced_mmio_zone zone{};
+  zone.addr = base.raw;
+  zone.size = static_cast<uint32_t>(size);
+  ::ioctl(fd_.get(), KVM_UNREGISTER_COALESCED_MMIO, &zone);
 }
 
 Result<void> Vm::show(Gpa base, std::span<std::byte> pages) {

@@ -19,6 +19,7 @@
 #include "vmm/core/result.h"
 #include "vmm/core/types.h"
 #include "vmm/kvm/abi.h"
+#include "vmm/kvm/coalesced_writes.h"
 #include "vmm/kvm/system.h"
 #include "vmm/kvm/vcpu.h"
 
@@ -43,6 +44,9 @@ class Vm final : public MsiSink, public DoorbellSink, public ReadablePages {
   Result<void> bind(const DoorbellAddress& address, int event_fd) override;
   void unbind(const DoorbellAddress& address, int event_fd) override;
 
+  void coalesce(Gpa base, uint64_t size) override;
+  void uncoalesce(Gpa base, uint64_t size) override;
+
   Result<void> show(Gpa base, std::span<std::byte> pages) override;
   void hide(Gpa base) override;
 
@@ -62,6 +66,7 @@ class Vm final : public MsiSink, public DoorbellSink, public ReadablePages {
 
   const System& system_;
   Fd fd_;
+  CoalescedWrites coalesced_;
   std::atomic<uint64_t> interrupts_{0};
   std::mutex shown_mutex_;
   std::map<uint64_t, uint32_t> shown_;  // read-only memory slots by guest address; guarded by shown_mutex_

@@ -60,6 +60,7 @@ void VcpuThread::loop() {
   if (vcpu_.index() == 0) targets_.first_run();
   while (!stopping_.load()) {
     const auto exit = vcpu_.run();
+    vcpu_.make_coalesced_writes(targets_.mmio);
     exits_[exit.index()].fetch_add(1, std::memory_order_relaxed);
     if (!(track ? handle_traced(exit, *track) : handle(exit))) break;
   }

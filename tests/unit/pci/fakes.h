@@ -83,9 +83,18 @@ struct FakeDoorbells final : DoorbellSink {
     const std::lock_guard lock{mutex};
     unknown += std::erase(bound, std::pair{address, event_fd}) == 1 ? 0 : 1;
   }
+  void coalesce(Gpa base, uint64_t size) override {
+    const std::lock_guard lock{mutex};
+    coalesced.emplace_back(base.raw, size);
+  }
+  void uncoalesce(Gpa base, uint64_t size) override {
+    const std::lock_guard lock{mutex};
+    unknown += std::erase(coalesced, std::pair{base.raw, size}) == 1 ? 0 : 1;
+  }
   std::mutex mutex;
   bool refuse = false;
   int unknown = 0;  // unbinds of what was not bound
+  std::vector<std::pair<uint64_t, uint64_t>> coalesced;
   std::vector<std::pair<DoorbellAddress, int>> bound;
 };
 

@@ -42,7 +42,17 @@ class FakeDoorbells final : public DoorbellSink {
     EXPECT_EQ(bound.at(*address.match), event_fd);
     bound.erase(*address.match);
   }
+  void coalesce(Gpa base, uint64_t size) override { coalesced[base.raw] = base.raw + size; }
+  void uncoalesce(Gpa base, uint64_t size) override {
+    EXPECT_EQ(coalesced.at(base.raw), base.raw + size);
+    coalesced.erase(base.raw);
+  }
+  [[nodiscard]] bool may_wait(uint64_t offset) const {
+    const auto after = coalesced.upper_bound(kBase.raw + offset);
+    return after != coalesced.begin() && kBase.raw + offset < std::prev(after)->second;
+  }
   std::map<uint64_t, int> bound;
+  std::map<uint64_t, uint64_t> coalesced;  // from, end
   size_t room = 16;
 };
 
@@ -57,6 +67,7 @@ class MmioTest : public testing::Test {
     mmio_->reset();
     mmio_.reset();
     EXPECT_TRUE(doorbells_.bound.empty());
+    EXPECT_TRUE(doorbells_.coalesced.empty());
   }
   uint32_t get(uint64_t offset) {
     uint32_t value = 0xFFFF'FFFF;
@@ -128,6 +139,15 @@ TEST_F(MmioTest, RequestsInterruptUntilAcknowledged) {
   EXPECT_EQ(get(VIRTIO_MMIO_INTERRUPT_STATUS), uint32_t{VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG});
   set(VIRTIO_MMIO_INTERRUPT_ACK, 3);
   EXPECT_EQ(get(VIRTIO_MMIO_INTERRUPT_STATUS), 0U);
+}
+
+// A driver that wrote to one of these and then only waits must not wait for nothing.
+TEST_F(MmioTest, WhatActsDoesNotWait) {
+  for (const auto at :
+       {VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_CONFIG})
+    EXPECT_FALSE(doorbells_.may_wait(static_cast<uint64_t>(at))) << at;
+  for (const auto at : {VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH})
+    EXPECT_TRUE(doorbells_.may_wait(static_cast<uint64_t>(at))) << at;
 }
 
 TEST_F(MmioTest, DoorbellsAreBoundByQueue) {

@@ -316,6 +316,27 @@ TEST_F(VirtioPciTest, QueueIsFrozenWhileRunning) {
   EXPECT_TRUE(works());
 }
 
+// A driver that wrote to one of these and then only waits must not wait for nothing.
+TEST_F(VirtioPciTest, WhatActsDoesNotWait) {
+  const auto may_wait = [&](uint64_t offset) {
+    return std::ranges::any_of(doorbells_.coalesced, [&](const auto& range) {
+      return base_ + offset >= range.first && base_ + offset < range.first + range.second;
+    });
+  };
+  for (const uint64_t at : {uint64_t{VIRTIO_PCI_COMMON_STATUS}, PciTransport::kDevice, PciTransport::kNotify,
+                            PciTransport::kMsixTable, PciTransport::kMsixTable + 12})
+    EXPECT_FALSE(may_wait(at)) << at;
+  for (const auto at : {VIRTIO_PCI_COMMON_GF, VIRTIO_PCI_COMMON_Q_SELECT, VIRTIO_PCI_COMMON_Q_USEDHI})
+    EXPECT_TRUE(may_wait(static_cast<uint64_t>(at))) << at;
+  set_config<uint32_t>(0x10, 0xd0000000U);
+  base_ = 0xd0000000;
+  EXPECT_TRUE(may_wait(VIRTIO_PCI_COMMON_Q_SELECT)) << "they follow the BAR";
+  set_config<uint16_t>(pci::kCommand, 0);
+  EXPECT_TRUE(doorbells_.coalesced.empty());
+  EXPECT_EQ(doorbells_.unknown, 0);
+  base_ = kWindow;
+}
+
 TEST_F(VirtioPciTest, DoorbellsAreBoundWhileTheDriverRuns) {
   EXPECT_TRUE(doorbells_.bound.empty());
   set_config<uint16_t>(pci::kCommand, 0);
