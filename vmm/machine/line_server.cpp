@@ -94,12 +94,12 @@ void LineServer::go_on(uint64_t id) {
   if (client.asking) return wait(id, client, 0);  // only whether it goes away
   const auto end = client.input.find('\n');
   if (end == std::string::npos) return wait(id, client, EPOLLIN);
-  auto request = client.input.substr(0, end);
+  const auto request = client.input.substr(0, end);
   client.input.erase(0, end + 1);
-  ask(id, client, std::move(request));
+  ask(id, client, request);
 }
 
-void LineServer::ask(uint64_t id, Client& client, std::string request) {
+void LineServer::ask(uint64_t id, Client& client, std::string_view request) {
   client.asking = true;
   client.used = ++requests_;
   wait(id, client, 0);

@@ -53,7 +53,7 @@ class LineServer {
   void go_on(uint64_t id);
   bool send(Client& client);
   bool receive(Client& client);
-  void ask(uint64_t id, Client& client, std::string request);
+  void ask(uint64_t id, Client& client, std::string_view request);
   void wait(uint64_t id, Client& client, uint32_t events);
 
   EventLoop& loop_;
