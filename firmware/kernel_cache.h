@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Unpacked kernels, kept from one start to the next: the pages that hold something, in a file from which they
-// are mapped, and the relocations. An entry is named by the BLAKE2b of the compressed payload; a link named
-// by a file's identity (device, inode, size, times) leads to it, so that the same file is not even read
+// are mapped or read, and the relocations. An entry is named by the BLAKE2b of the compressed payload; a link
+// named by a file's identity (device, inode, size, times) leads to it, so that the same file is not even read
 // again.
 //
 // What is in the directory is trusted as far as it belongs to this user and nobody else may write to it. An
