@@ -33,6 +33,29 @@ void Msix::signal_from(uint16_t vector, EventLoop* loop) {
   settle(vectors_[vector], loop);
 }
 
+void Msix::connect(uint16_t vector, const EventFd& bell) {
+  const std::lock_guard lock{mutex_};
+  if (vector >= vectors_.size()) return;
+  vectors_[vector].bells.push_back({.bell = &bell});
+  settle(vectors_[vector]);
+}
+
+void Msix::disconnect(uint16_t vector, const EventFd& bell) {
+  const std::lock_guard lock{mutex_};
+  if (vector >= vectors_.size()) return;
+  auto& bells = vectors_[vector].bells;
+  const auto found = std::ranges::find(bells, &bell, &Bell::bell);
+  if (found == bells.end()) return;
+  want(vectors_[vector], *found, false);
+  bells.erase(found);
+}
+
+void Msix::want(Vector& vector, Bell& bell, bool wanted) {
+  if (std::exchange(bell.wanted, wanted) == wanted) return;
+  if (bell.connected) vector.wire->disconnect(*bell.bell);
+  bell.connected = wanted && vector.wire->connect(*bell.bell);
+}
+
 void Msix::set_control(bool enabled, bool masked) {
   const std::lock_guard lock{mutex_};
   if (enabled_ && !enabled) {
@@ -50,6 +73,7 @@ void Msix::reset() {
   for (auto& vector : vectors_) {
     vector.entry = Entry{};
     vector.pending = false;
+    settle(vector);
   }
 }
 
@@ -57,10 +81,11 @@ bool Msix::open(const Vector& vector) const {
   return enabled_ && !masked_ && (vector.entry.control & 1) == 0;
 }
 
-// After any change: an open vector has the route its entry names, and nothing pending.
+// After any change: an open vector has the route its entry names, its bells, and nothing pending.
 void Msix::settle(Vector& vector, EventLoop* loop) {
+  if (open(vector)) route(vector);
+  for (auto& bell : vector.bells) want(vector, bell, open(vector) && !vector.silent);
   if (!open(vector)) return;
-  route(vector);
   if (!std::exchange(vector.pending, false) || vector.silent) return;
   if (loop != nullptr) {
     vector.wire->signal_with(*loop);

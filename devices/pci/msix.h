@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "vmm/core/bus.h"
+#include "vmm/core/fd.h"
 #include "vmm/core/interrupt.h"
 #include "vmm/core/log.h"
 
@@ -45,6 +46,12 @@ class Msix {
   // The same from the thread of `loop`, as a part of its turn.
   void signal_with(uint16_t vector, EventLoop& loop);
 
+  // Between the two, a ring of `bell`, whoever rings it, is delivered without a thread of ours as long as the
+  // vector is open. A ring at any other time is left to whoever watches the bell, for signal(). `bell` must
+  // stay. Any thread; a vector that does not exist has no bells.
+  void connect(uint16_t vector, const EventFd& bell);
+  void disconnect(uint16_t vector, const EventFd& bell);
+
   // The guest wrote the capability's message control.
   void set_control(bool enabled, bool masked);
 
@@ -65,9 +72,15 @@ class Msix {
     uint32_t control = 1;  // bit 0: masked, as at power-on
   };
   static_assert(sizeof(Entry) == kEntrySize);
+  struct Bell {
+    const EventFd* bell = nullptr;
+    bool wanted = false;     // what was last asked of the host: not again before that changes
+    bool connected = false;  // and whether it was granted
+  };
   struct Vector {
     Entry entry;
     bool pending = false;
+    std::vector<Bell> bells;
     std::unique_ptr<MsiVector> wire;   // made at the first route
     std::optional<MsiMessage> routed;  // what was last asked of the host, granted or not
     bool silent = false;               // the host refused
@@ -97,6 +110,7 @@ class Msix {
   void signal_from(uint16_t vector, EventLoop* loop);
   void settle(Vector& vector, EventLoop* loop = nullptr);
   void route(Vector& vector);
+  void want(Vector& vector, Bell& bell, bool wanted);
 
   MsiSink& sink_;
   const std::string name_;

@@ -46,6 +46,8 @@ class MmioTransport final : public IoHandler {
     explicit Interrupts(IrqLine& irq) : irq_(irq) {}
     void raise_queue(uint16_t queue, EventLoop& loop) override;
     void raise_config() override;
+    // An interrupt has its cause in a register, which only we can set.
+    void connect_queue(uint16_t /*queue*/, const EventFd& /*bell*/) override {}
     void reset() override { status_.store(0); }
     [[nodiscard]] uint32_t status() const { return status_.load(); }
     void acknowledge(uint32_t bits) { status_.fetch_and(~bits); }

@@ -18,7 +18,8 @@ PciInterrupts::PciInterrupts(size_t queues, pci::Msix& msix, pci::IntxPin& pin)
     : msix_(msix),
       pin_(pin),
       config_vector_(VIRTIO_MSI_NO_VECTOR),
-      queue_vectors_(queues, VIRTIO_MSI_NO_VECTOR) {}
+      queue_vectors_(queues, VIRTIO_MSI_NO_VECTOR),
+      bells_(queues) {}
 
 void PciInterrupts::raise_queue(uint16_t queue, EventLoop& loop) {
   // MSI-X is asked once: an interrupt that crosses the driver's switch goes the old way or the new one.
@@ -40,8 +41,18 @@ void PciInterrupts::raise_config() {
   if (by_message) msix_.signal(vector);
 }
 
+void PciInterrupts::connect_queue(uint16_t queue, const EventFd& bell) {
+  const std::lock_guard lock{mutex_};
+  bells_[queue] = &bell;
+  msix_.connect(queue_vectors_[queue], bell);
+}
+
 void PciInterrupts::reset() {
   const std::lock_guard lock{mutex_};
+  for (size_t queue = 0; queue < bells_.size(); ++queue) {
+    if (bells_[queue] != nullptr) msix_.disconnect(queue_vectors_[queue], *bells_[queue]);
+    bells_[queue] = nullptr;
+  }
   status_ = 0;
   pin_.set_pending(false);
   config_vector_ = VIRTIO_MSI_NO_VECTOR;
@@ -71,7 +82,11 @@ uint16_t PciInterrupts::queue_vector(uint32_t queue) const {
 
 void PciInterrupts::set_queue_vector(uint32_t queue, uint32_t vector) {
   const std::lock_guard lock{mutex_};
-  if (queue < queue_vectors_.size()) queue_vectors_[queue] = checked(vector);
+  if (queue >= queue_vectors_.size()) return;
+  const auto* bell = bells_[queue];
+  if (bell != nullptr) msix_.disconnect(queue_vectors_[queue], *bell);
+  queue_vectors_[queue] = checked(vector);
+  if (bell != nullptr) msix_.connect(queue_vectors_[queue], *bell);
 }
 
 uint16_t PciInterrupts::checked(uint32_t vector) const {

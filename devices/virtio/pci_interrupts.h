@@ -21,6 +21,7 @@ class PciInterrupts final : public TransportInterrupts {
 
   void raise_queue(uint16_t queue, EventLoop& loop) override;
   void raise_config() override;
+  void connect_queue(uint16_t queue, const EventFd& bell) override;
   void reset() override;
 
   // The interrupt status; reading it clears it and lowers INTx.
@@ -42,6 +43,7 @@ class PciInterrupts final : public TransportInterrupts {
   uint8_t status_ = 0;
   uint16_t config_vector_;
   std::vector<uint16_t> queue_vectors_;  // never resized
+  std::vector<const EventFd*> bells_;    // by queue, connected to its vector; none: nobody else rings
 };
 
 }  // namespace vmm::virtio

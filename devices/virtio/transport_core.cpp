@@ -234,6 +234,7 @@ void TransportCore::handle_again(uint16_t queue) {
 
 const EventFd& TransportCore::hand_over(uint16_t queue, const EventFd& used) {
   handed_over_[queue] = &used;
+  interrupts_.connect_queue(queue, used);
   return doorbells_[queue];
 }
 

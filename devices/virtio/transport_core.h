@@ -40,8 +40,12 @@ class TransportInterrupts {
   // Used buffers; from the thread of `loop`, the queue's, and as a part of its turn.
   virtual void raise_queue(uint16_t queue, EventLoop& loop) = 0;
   virtual void raise_config() = 0;  // configuration or status changed; any thread
-  // The device is being reset: back to no pending cause and no vectors, from the thread that resets. No raise
-  // comes from before the reset any more.
+  // From now until reset(), `bell` is rung for used buffers, by whoever works the queue. A transport whose
+  // interrupts can be had of that directly takes the rings; the others are seen by the core, which watches
+  // the bell, and come to raise_queue().
+  virtual void connect_queue(uint16_t queue, const EventFd& bell) = 0;
+  // The device is being reset: back to no pending cause, no vectors and no bells, from the thread that
+  // resets. No raise comes from before the reset any more.
   virtual void reset() = 0;
 };
 

@@ -14,6 +14,7 @@
 
 namespace vmm {
 
+class EventFd;
 class EventLoop;
 
 // One input of the interrupt controllers.
@@ -43,6 +44,10 @@ class MsiVector {
   // route. Masking is the caller's business.
   virtual void signal() = 0;
   virtual void signal_with(EventLoop& loop) = 0;
+  // Between the two, once there is a route, a ring of `bell` is a signal() without a thread of ours, and is
+  // taken before others who watch the bell. What was rung and not taken before counts, too. `bell` must stay.
+  virtual Result<void> connect(const EventFd& bell) = 0;
+  virtual void disconnect(const EventFd& bell) = 0;
 };
 
 class MsiSink {

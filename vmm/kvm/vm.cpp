@@ -98,6 +98,11 @@ class MsiRoute final : public MsiVector {
     loop.ring(event_);
   }
 
+  Result<void> connect(const EventFd& bell) override { return vm_.irqfd(gsi_, bell.get(), 0); }
+  void disconnect(const EventFd& bell) override {
+    [[maybe_unused]] const auto gone = vm_.irqfd(gsi_, bell.get(), KVM_IRQFD_FLAG_DEASSIGN);
+  }
+
  private:
   Vm& vm_;
   const Gsi gsi_;

@@ -32,7 +32,7 @@ struct Receipt {
     std::string reason;
     uint64_t count = 0;
   };
-  struct Accesses {     // exits by the device they went to
+  struct Accesses {  // by the device they went to; writes that KVM coalesced are among them, and are no exits
     std::string space;  // "port" or "mmio"
     std::string device;
     uint64_t reads = 0;
@@ -64,7 +64,7 @@ struct Receipt {
   std::vector<Exits> exits;  // to user space
   std::vector<Accesses> accesses;
   std::vector<Traffic> traffic;  // disks, networks, consoles
-  uint64_t interrupts = 0;       // that devices asked for
+  uint64_t interrupts = 0;       // that devices asked for, less those of vhost, which only the kernel sees
 
   uint64_t memory_size = 0;      // bytes of guest RAM
   uint64_t memory_touched = 0;   // of it, bytes that the host gave pages for

@@ -18,6 +18,7 @@
 #include <gtest/gtest.h>
 
 #include "vmm/core/bus.h"
+#include "vmm/core/fd.h"
 #include "vmm/core/interrupt.h"
 #include "vmm/core/readable_pages.h"
 
@@ -51,6 +52,17 @@ struct FakeMsiSink final : MsiSink {
       sink.delivered.push_back(routed);
     }
     void signal_with(EventLoop& /*loop*/) override { signal(); }
+    Result<void> connect(const EventFd& bell) override {
+      const std::lock_guard lock{sink.mutex};
+      ++sink.connects;
+      if (sink.refuse_bells) return fail("no bell wanted");
+      EXPECT_TRUE(sink.connected.emplace(&bell, routed).second) << "connected twice";
+      return {};
+    }
+    void disconnect(const EventFd& bell) override {
+      const std::lock_guard lock{sink.mutex};
+      EXPECT_EQ(sink.connected.erase(&bell), 1U) << "disconnected twice";
+    }
     FakeMsiSink& sink;
     MsiMessage routed;
   };
@@ -64,8 +76,15 @@ struct FakeMsiSink final : MsiSink {
     const std::lock_guard lock{mutex};
     return std::ranges::find(delivered, message) != delivered.end();
   }
+  [[nodiscard]] bool has(const EventFd& bell) {
+    const std::lock_guard lock{mutex};
+    return connected.contains(&bell);
+  }
   std::mutex mutex;
   int vectors = 0;
+  int connects = 0;  // calls, granted or not
+  bool refuse_bells = false;
+  std::map<const EventFd*, MsiMessage> connected;  // and the route of then
   bool refuse = false;
   bool refuse_vectors = false;
   std::vector<MsiMessage> routes;     // calls, granted or not

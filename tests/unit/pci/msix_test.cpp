@@ -197,6 +197,63 @@ TEST_F(MsixTest, ResetIsPowerOn) {
   EXPECT_TRUE(sink.delivered.empty());
 }
 
+TEST_F(MsixTest, BellsRingAsLongAsTheVectorIsOpen) {
+  const auto bell = EventFd::create().value();
+  const auto other = EventFd::create().value();
+  program(1, 0x31);
+  mask(1, false);
+  msix.connect(1, bell);
+  EXPECT_FALSE(sink.has(bell)) << "MSI-X is off";
+  msix.set_control(true, false);
+  EXPECT_TRUE(sink.has(bell));
+  EXPECT_EQ(sink.connected.at(&bell).data, 0x31U) << "not before it leads anywhere";
+  msix.connect(1, other);
+  EXPECT_TRUE(sink.has(other)) << "two queues may share a vector";
+  mask(1, true);
+  EXPECT_FALSE(sink.has(bell) || sink.has(other));
+  mask(1, false);
+  EXPECT_TRUE(sink.has(bell) && sink.has(other));
+  msix.set_control(true, true);
+  EXPECT_FALSE(sink.has(bell));
+  msix.set_control(true, false);
+  EXPECT_TRUE(sink.has(bell));
+  msix.set_control(false, false);
+  EXPECT_FALSE(sink.has(bell));
+  msix.set_control(true, false);
+  msix.disconnect(1, other);
+  EXPECT_TRUE(sink.has(bell));
+  EXPECT_FALSE(sink.has(other));
+  sink.refuse = true;
+  program(1, 0xdead);
+  EXPECT_FALSE(sink.has(bell)) << "a silent vector";
+  sink.refuse = false;
+  program(1, 0x32);
+  EXPECT_TRUE(sink.has(bell));
+  msix.reset();
+  EXPECT_FALSE(sink.has(bell));
+  msix.disconnect(1, bell);
+  msix.connect(4, bell);  // no such vector
+  msix.disconnect(4, bell);
+  EXPECT_TRUE(sink.connected.empty());
+}
+
+TEST_F(MsixTest, ARefusedBellIsLeftToItsWatcher) {
+  const auto bell = EventFd::create().value();
+  msix.set_control(true, false);
+  program(0, 0x30);
+  mask(0, false);
+  sink.refuse_bells = true;
+  msix.connect(0, bell);
+  for (int i = 0; i < 3; ++i) msix.signal(0);
+  EXPECT_EQ(sink.connects, 1) << "asked for again without a change";
+  EXPECT_EQ(sink.delivered.size(), 3U);
+  mask(0, true);
+  sink.refuse_bells = false;
+  mask(0, false);
+  EXPECT_TRUE(sink.has(bell));
+  msix.disconnect(0, bell);
+}
+
 // HG32: the device signals while two vCPUs change masks and messages.
 TEST_F(MsixTest, ChangesInFlight) {
   msix.set_control(true, false);
@@ -214,6 +271,13 @@ TEST_F(MsixTest, ChangesInFlight) {
   }
   threads.emplace_back([this] {
     for (int i = 0; i < 5000; ++i) msix.signal(static_cast<uint16_t>(i % 5));
+  });
+  threads.emplace_back([this] {
+    const auto bell = EventFd::create().value();
+    for (int i = 0; i < 5000; ++i) {
+      msix.connect(static_cast<uint16_t>(i % 5), bell);
+      msix.disconnect(static_cast<uint16_t>(i % 5), bell);
+    }
   });
   threads.clear();
   msix.set_control(true, false);

@@ -26,8 +26,19 @@ void FakeInterrupts::raise_config() {
   raised_.notify_all();
 }
 
+void FakeInterrupts::connect_queue(uint16_t queue, const EventFd& bell) {
+  const std::lock_guard lock{mutex_};
+  bells_.at(queue) = &bell;
+}
+
+const EventFd* FakeInterrupts::bell(uint16_t queue) const {
+  const std::lock_guard lock{mutex_};
+  return bells_.at(queue);
+}
+
 void FakeInterrupts::reset() {
   const std::lock_guard lock{mutex_};
+  bells_.fill(nullptr);
   ++resets_;
 }
 

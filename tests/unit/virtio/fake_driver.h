@@ -24,11 +24,13 @@ class FakeInterrupts final : public TransportInterrupts {
  public:
   void raise_queue(uint16_t queue, EventLoop& loop) override;
   void raise_config() override;
+  void connect_queue(uint16_t queue, const EventFd& bell) override;
   void reset() override;
 
   [[nodiscard]] uint32_t queue_count(uint16_t queue) const;
   [[nodiscard]] uint32_t config_count() const;
   [[nodiscard]] uint32_t reset_count() const;
+  [[nodiscard]] const EventFd* bell(uint16_t queue) const;  // none: not connected
   // Waits, ten seconds at most, until `done` is true; it is looked at after each interrupt and every
   // millisecond.
   bool wait(const std::function<bool()>& done) const;
@@ -37,6 +39,7 @@ class FakeInterrupts final : public TransportInterrupts {
   mutable std::mutex mutex_;
   mutable std::condition_variable raised_;
   std::array<uint32_t, 16> queues_{};
+  std::array<const EventFd*, 16> bells_{};
   uint32_t configs_ = 0;
   uint32_t resets_ = 0;
 };

@@ -48,6 +48,7 @@ class ProbeDevice final : public Device {
     queues_ = queues;
     driver_ = &driver;
     if (break_at_start) driver.needs_reset("broken at start");
+    if (outsider != nullptr) driver.hand_over(0, *outsider);
   }
   void handle_queue(uint16_t index) override {
     EXPECT_TRUE(loop_.on_loop_thread());
@@ -93,6 +94,7 @@ class ProbeDevice final : public Device {
   std::atomic<bool> break_at_start{false};
   std::chrono::milliseconds stop_delay{0};
   Driver* driver_ = nullptr;
+  const EventFd* outsider = nullptr;  // somebody else works queue 0, and rings this
 
  private:
   EventLoop& loop_;

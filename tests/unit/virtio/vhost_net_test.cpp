@@ -93,6 +93,8 @@ TEST_F(VhostNetTest, GivesTheKernelWhatTheDriverSetUp) {
     EXPECT_EQ(ring.addresses.avail_user_addr, address(config.available));
     EXPECT_EQ(ring.addresses.used_user_addr, address(config.used));
     EXPECT_EQ(ring.kick, driver_->core->doorbell(queue));
+    ASSERT_NE(driver_->interrupts.bell(queue), nullptr) << "the transport may have it go past us";
+    EXPECT_EQ(ring.call, driver_->interrupts.bell(queue)->get());
     EXPECT_EQ(ring.tap, kTap);
   }
   on_loop([&] {
