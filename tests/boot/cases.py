@@ -462,8 +462,7 @@ def free_pages_go_back(bench: Bench, transport: str, memory: str) -> None:
         guest.ended(0)
 
 
-for _transport, _memory in (("pci", "512M"), ("mmio", "512M"), ("pci", "512M,backing=memfd"),
-                            ("pci", "512M,hugepages=none")):
+for _transport, _memory in (("mmio", "512M"), ("pci", "512M,backing=memfd"), ("pci", "512M,hugepages=none")):
     CASES[f"free-pages-{_transport}-{_memory.replace(',', '-')}"] = (
         lambda bench, t=_transport, m=_memory: free_pages_go_back(bench, t, m))
 
@@ -764,10 +763,9 @@ def net_tap_queues(bench: Bench, transport: str, options: str) -> None:
             guest.ended(0)
 
 
-for _transport in ("pci", "mmio"):
-    for _options in ("", ",iothread"):
-        CASES[f"net-tap-queues-{_transport}{_options.replace(',', '-')}"] = (
-            lambda bench, t=_transport, o=_options: net_tap_queues(bench, t, o))
+for _transport, _options in (("pci", ""), ("mmio", ",iothread")):
+    CASES[f"net-tap-queues-{_transport}{_options.replace(',', '-')}"] = (
+        lambda bench, t=_transport, o=_options: net_tap_queues(bench, t, o))
 
 METER = """
 import socket, sys
