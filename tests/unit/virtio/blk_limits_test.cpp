@@ -36,7 +36,7 @@ TEST(BlkLimitsTest, RequestsWaitAndAResetDoesNotWaitForThem) {
   loop->call([&] { blk = Blk::create(std::array{&*loop}, throttled, "blk0", "").value(); });
   {
     FakeDriver driver{*blk, memory};
-    driver.start();
+    driver.start(128);  // room for all, of three descriptors each: the device may look before it is told
     for (uint64_t i = 0; i < 40; ++i) driver.ring(0).add(read_sector(driver.ring(0), i));
     driver.notify(0);
     // What a full bucket lets through: a second's worth.
