@@ -763,7 +763,7 @@ def net_tap_queues(bench: Bench, transport: str, options: str) -> None:
             guest.ended(0)
 
 
-for _transport, _options in (("pci", ""), ("mmio", ",iothread")):
+for _transport, _options in (("pci", ""), ("pci", ",iothread")):
     CASES[f"net-tap-queues-{_transport}{_options.replace(',', '-')}"] = (
         lambda bench, t=_transport, o=_options: net_tap_queues(bench, t, o))
 
