@@ -285,7 +285,7 @@ def works_on_two_queues(guest: Guest) -> None:
     """The guest's vdb, each of its queues on a thread of its own, and from each CPU."""
     require(sorted(guest.run("ls /sys/block/vdb/mq").split()) == ["0", "1"], "the guest does not see two queues")
     names = [(task / "comm").read_text().strip() for task in Path(f"/proc/{guest.process.pid}/task").iterdir()]
-    require(names.count("io-disk") == 2, f"not a thread for each queue: {names}")
+    require(names.count("io-queue") == 2, f"not a thread for each queue: {names}")
     for cpu in (0, 1):
         guest.run(f"taskset -c {cpu} dd if=/dev/vdb of=/dev/null bs=64k count=16 iflag=direct")
     interrupts = guest.run("grep 'virtio1-req' /proc/interrupts").splitlines()
