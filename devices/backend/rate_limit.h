@@ -16,9 +16,9 @@ class RateLimit {
  public:
   using Clock = TokenBucket::Clock;
   struct Rates {
-    uint64_t bytes = 0;       // a second; 0: any
+    uint64_t bytes = 0;       // a second; 0: no limit
     uint64_t operations = 0;  // the same
-    [[nodiscard]] bool any() const { return bytes == 0 && operations == 0; }
+    [[nodiscard]] bool unlimited() const { return bytes == 0 && operations == 0; }
   };
 
   explicit RateLimit(const Rates& rates) : bytes_(rates.bytes), operations_(rates.operations) {}

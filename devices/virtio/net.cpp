@@ -35,7 +35,8 @@ Net::Net(std::span<EventLoop* const> loops, backend::Net& backend, const backend
       transmit_limit_(rates) {
   const auto further = backend.further_queues();
   assert(loops.size() == 1 + further.size() && loops.size() <= kMaxPairs);
-  const auto limits = rates.any() ? NetPair::Limits{} : NetPair::Limits{&receive_limit_, &transmit_limit_};
+  const auto limits =
+      rates.unlimited() ? NetPair::Limits{} : NetPair::Limits{&receive_limit_, &transmit_limit_};
   for (size_t i = 0; i < loops.size(); ++i) {
     auto& queue = i == 0 ? backend : *further[i - 1];
     pairs_.push_back(

@@ -63,7 +63,7 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
                                  disk.direct ? Cache::direct : Cache::host));
     const backend::RateLimit::Rates rates{.bytes = disk.bytes_per_second,
                                           .operations = disk.requests_per_second};
-    if (rates.any()) {
+    if (rates.unlimited()) {
       backends.disks.push_back(std::move(image));
     } else {
       backends.disks.push_back(std::make_unique<backend::ThrottledBlock>(std::move(image), rates));
