@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/pci/root_bus.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <cstring>
 
 namespace vmm::pci {
@@ -49,8 +46,9 @@ RootBus::RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place)
       bars_(mmio, doorbells, place.window),
       wires_{IntxWire{*place.intx[0]}, IntxWire{*place.intx[1]}, IntxWire{*place.intx[2]},
              IntxWire{*place.intx[3]}},
-      ecam_base_(place.ecam),
-      readable_(place.readable) {
+      readable_(place.readable),
+      page_memory_(place.pages) {
+  assert((readable_ == nullptr) == (page_memory_ == nullptr));
   functions_[0] = &host_bridge_;
 }
 
@@ -59,13 +57,7 @@ Result<std::unique_ptr<RootBus>> RootBus::create(Bus& ports, Bus& mmio, Doorbell
   std::unique_ptr<RootBus> bus{new RootBus{mmio, doorbells, place}};
   VMM_TRY(ports.map(kConfigPort.raw, 8, bus->ports_, "pci-config"));
   VMM_TRY(mmio.map(place.ecam.raw, kEcamSize, bus->ecam_, "pci-ecam"));
-  if (place.readable != nullptr) {
-    constexpr size_t kSize = size_t{kDevices} * ConfigSpace::kSize;
-    void* memory = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return fail(errno, "allocate the pages of PCI configuration");
-    bus->page_memory_ = Mapping{static_cast<std::byte*>(memory), kSize};
-    bus->add_page(0);
-  }
+  if (place.readable != nullptr) bus->add_page(0);
   return bus;
 }
 
@@ -83,9 +75,8 @@ void RootBus::plug(const Slot& slot, Function& function) {
 }
 
 void RootBus::add_page(uint8_t device) {
-  constexpr uint64_t kDeviceStride = 1U << 15;  // eight functions
-  const auto page = page_memory_.bytes().subspan(size_t{device} * ConfigSpace::kSize, ConfigSpace::kSize);
-  pages_[device].emplace(*readable_, Gpa{ecam_base_.raw + device * kDeviceStride}, page);
+  const auto [base, page] = page_memory_->page(device);
+  pages_[device].emplace(*readable_, base, page);
   pages_[device]->show(*functions_[device]);
 }
 

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "devices/pci/bar_space.h"
+#include "devices/pci/config_memory.h"
 #include "devices/pci/config_page.h"
 #include "devices/pci/config_space.h"
 #include "devices/pci/endpoint.h"
@@ -32,6 +33,7 @@ class RootBus {
  public:
   static constexpr Port kConfigPort{0xcf8};        // address and data register, 8 ports
   static constexpr uint64_t kEcamSize = 1U << 20;  // one bus
+  static constexpr uint8_t kDevices = ConfigMemory::kDevices;
 
   struct Place {
     Gpa ecam;                               // kEcamSize bytes
@@ -40,8 +42,9 @@ class RootBus {
     // The reset control register at port 0xCF9, which lies within the address register: byte accesses there
     // are its own, as offset 0. None: they go nowhere.
     IoHandler* reset_control = nullptr;
-    // Lets the guest read ECAM without exits. None: each read is one.
+    // Lets the guest read ECAM without exits, from `pages`, which outlive the bus. None: each read is one.
     ReadablePages* readable = nullptr;
+    const ConfigMemory* pages = nullptr;
   };
   // Maps the configuration ports and ECAM.
   static Result<std::unique_ptr<RootBus>> create(Bus& ports, Bus& mmio, DoorbellSink& doorbells,
@@ -90,8 +93,6 @@ class RootBus {
     RootBus& bus_;
   };
 
-  static constexpr uint8_t kDevices = 32;
-
   RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place);
   // The function that ECAM offset `at` belongs to: device in bits 15-19, function in bits 12-14.
   [[nodiscard]] Function* function_at(uint64_t at) const;
@@ -104,9 +105,8 @@ class RootBus {
   std::array<IntxWire, kIntxWires> wires_;
   HostBridge host_bridge_;
   std::array<Function*, kDevices> functions_{};  // fixed before the vCPUs run
-  const Gpa ecam_base_;
   ReadablePages* const readable_;
-  Mapping page_memory_;  // a page for each device; untouched ones cost nothing
+  const ConfigMemory* const page_memory_;
   std::array<std::optional<ConfigPage>, kDevices> pages_;
   uint8_t next_device_ = 1;
   Ports ports_{*this};

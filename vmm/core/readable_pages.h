@@ -14,6 +14,11 @@ namespace vmm {
 
 class ReadablePages {
  public:
+  struct Place {
+    Gpa base;
+    std::span<std::byte> pages;
+  };
+
   virtual ~ReadablePages() = default;
   // From now on reads at `base` see `pages`, whole 4 KiB pages on both sides, which stay where they are until
   // hide(). Fails where the host cannot do that: then every read is an exit, as without this call.

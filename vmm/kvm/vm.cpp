@@ -110,7 +110,7 @@ class MsiRoute final : public MsiVector {
   bool bound_ = false;  // callers of route() hold their own lock
 };
 
-Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& memory, Options options) {
+Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& memory, const Options& options) {
   // Creation is interrupted by signals on kernels where it takes long.
   int fd = -1;
   do {
@@ -135,6 +135,9 @@ Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& 
       return fail(errno, "give the guest {} MiB of memory at {:#x}", region.mapping.size() >> 20,
                   region.base.raw);
     }
+  }
+  for (const auto& [base, pages] : options.readable) {
+    if (!vm->show(base, pages)) break;  // who needs them shows them again, and tells why it cannot be
   }
   if (::ioctl(fd, KVM_CREATE_IRQCHIP, 0) != 0) return fail(errno, "create the interrupt controllers");
   if (options.pit) {
@@ -268,6 +271,7 @@ void Vm::uncoalesce(Gpa base, uint64_t size) {
 Result<void> Vm::show(Gpa base, std::span<std::byte> pages) {
   if (system_.check(KVM_CAP_READONLY_MEM) <= 0) return fail("this host's KVM has no read-only memory slots");
   const std::lock_guard lock{shown_mutex_};
+  if (shown_.contains(base.raw)) return {};
   kvm_userspace_memory_region slot{};
   slot.slot = next_shown_;
   slot.flags = KVM_MEM_READONLY;  // writes come as MMIO exits (api.rst, 4.35)

@@ -29,9 +29,13 @@ class Vm final : public MsiSink, public DoorbellSink, public ReadablePages {
  public:
   struct Options {
     bool pit = false;  // the i8254; Linux with a TSC-deadline timer or kvm-clock does without
+    // Shown from the start, where the host can do that; show() finds it done. Later each of them would wait
+    // for what KVM does in the background after it has made the interrupt controllers: 5 to 10 ms.
+    std::span<const ReadablePages::Place> readable;
   };
   // A VM with local APICs, I/O APIC and PIC in the kernel and `memory` as its RAM, which must outlive it.
-  static Result<std::unique_ptr<Vm>> create(const System& system, const GuestMemory& memory, Options options);
+  static Result<std::unique_ptr<Vm>> create(const System& system, const GuestMemory& memory,
+                                            const Options& options);
 
   Result<Vcpu> create_vcpu(uint32_t index);
 

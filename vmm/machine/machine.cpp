@@ -159,6 +159,7 @@ struct Machine::Parts {
   const Events events;
   PowerSwitch power;
   std::optional<GuestMemory> memory;
+  std::optional<pci::ConfigMemory> ecam;
   std::unique_ptr<kvm::Vm> vm;
   Bus ports;
   Bus mmio;
@@ -216,7 +217,13 @@ Result<void> Machine::Parts::create_memory() {
 }
 
 Result<void> Machine::Parts::create_vm() {
-  VMM_TRY_ASSIGN(vm, kvm::Vm::create(host.system, *memory, {.pit = config.pit}));
+  std::vector<ReadablePages::Place> readable;
+  if (config.transport == Transport::pci) {
+    VMM_TRY_ASSIGN(ecam, pci::ConfigMemory::create(Gpa{layout::kEcam}));
+    const auto functions = std::min<size_t>(1 + VirtioDevices::count(host.backends), ecam->kDevices);
+    for (uint8_t device = 0; device < functions; ++device) readable.push_back(ecam->page(device));
+  }
+  VMM_TRY_ASSIGN(vm, kvm::Vm::create(host.system, *memory, {.pit = config.pit, .readable = readable}));
   return {};
 }
 
@@ -236,7 +243,8 @@ Result<void> Machine::Parts::create_devices() {
                                                         .vm = *vm,
                                                         .ports = ports,
                                                         .mmio = mmio,
-                                                        .reset_control = legacy->reset}));
+                                                        .reset_control = legacy->reset,
+                                                        .ecam = ecam ? &*ecam : nullptr}));
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "devices/pci/config_memory.h"
 #include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "firmware/acpi.h"
@@ -30,8 +31,11 @@ class VirtioDevices {
     kvm::Vm& vm;
     Bus& ports;
     Bus& mmio;
-    IoHandler& reset_control;  // port 0xCF9, inside the PCI configuration ports
+    IoHandler& reset_control;                 // port 0xCF9, inside the PCI configuration ports
+    const pci::ConfigMemory* ecam = nullptr;  // for PCI
   };
+  // Devices there will be.
+  static size_t count(const Backends& backends);
   static Result<std::unique_ptr<VirtioDevices>> create(const Config& config, const Wiring& wiring);
   ~VirtioDevices();
 

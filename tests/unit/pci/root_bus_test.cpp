@@ -22,7 +22,8 @@ struct RootBusTest : testing::Test {
                                     .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                     .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
                                     .reset_control = &reset_control,
-                                    .readable = &pages});
+                                    .readable = &pages,
+                                    .pages = &memory});
     EXPECT_TRUE(created);
     root = std::move(*created);
     auto slot = root->take_slot();
@@ -41,6 +42,7 @@ struct RootBusTest : testing::Test {
   Bus mmio;
   FakeDoorbells doorbells;
   FakePages pages;
+  const ConfigMemory memory = ConfigMemory::create(Gpa{kEcam}).value();
   std::array<FakeIrqLine, 4> lines;
   FakeRegisters reset_control{0x0f};
   FakeRegisters registers{0x42};
@@ -172,7 +174,8 @@ TEST_F(RootBusTest, AHostThatShowsNoPagesIsReadByExits) {
                                      {.ecam = Gpa{kEcam},
                                       .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                       .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
-                                      .readable = &none});
+                                      .readable = &none,
+                                      .pages = &memory});
   ASSERT_TRUE(other);
   EXPECT_EQ(bus_read<uint32_t>(other_mmio, kEcam), 0x00081b36U);
 }

@@ -48,7 +48,8 @@ class VirtioPciTest : public testing::Test {
                                             {.ecam = Gpa{kEcam},
                                              .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                              .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]},
-                                             .readable = &pages_}));
+                                             .readable = &pages_,
+                                             .pages = &memory_of_ecam_}));
     transport_ = std::move(*PciTransport::create(device_, memory_, *root_, msi_));
     for (uint32_t at = config<uint8_t>(0x34); at != 0; at = config<uint8_t>(at + 1)) {
       if (config<uint8_t>(at) == 0x11) msix_ = at;
@@ -144,6 +145,7 @@ class VirtioPciTest : public testing::Test {
   Bus mmio_;
   pci::FakeDoorbells doorbells_;
   pci::FakePages pages_;
+  const pci::ConfigMemory memory_of_ecam_ = pci::ConfigMemory::create(Gpa{kEcam}).value();
   pci::FakeMsiSink msi_;
   std::array<pci::FakeIrqLine, 4> lines_;
   LoopThread loop_;
