@@ -173,20 +173,19 @@ Result<KernelImage> unpack(const Subject& subject, const Parts& parts, Codec cod
 // 4 KiB. False if they cannot be had.
 bool load_cached(const Subject& subject, const KernelCache::Entry& entry, const KernelImage& image,
                  const Place& place, LoadPhase& phase) {
-  const bool map = !place.slide && subject.memory.can_map_files();
+  bool mapped = !place.slide && subject.memory.can_map_files();
+  std::vector<iovec> into;
   uint64_t from = entry.pages_at;
   for (const auto& run : image.pages) {
-    const Gpa to{place.base.raw + run.offset};
-    const auto pages = subject.memory.slice(to, run.size);
+    const auto pages = subject.memory.slice(Gpa{place.base.raw + run.offset}, run.size);
     if (!pages) return false;  // the first one already: choose_place has seen to the others
-    if (!map || !map_file_pages(*pages, entry.file.get(), from)) {
-      if (!entry.read(from, *pages)) return false;
-      phase.bytes_read += run.size;
-    }
-    phase.bytes_loaded += run.size;
+    mapped = mapped && map_file_pages(*pages, entry.file.get(), from);
+    into.push_back(pages->iov());
     from += run.size;
   }
-  return true;
+  phase.bytes_loaded = from - entry.pages_at;
+  phase.bytes_read = mapped ? 0 : phase.bytes_loaded;
+  return mapped || entry.read(entry.pages_at, into);
 }
 
 // Leaves nothing of what load_cached has put there.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -165,9 +166,23 @@ std::optional<KernelCache> KernelCache::open(const fs::path& directory, std::chr
   return KernelCache{directory, std::move(fd), settled};
 }
 
-bool KernelCache::Entry::read(uint64_t offset, const GuestSlice& to) const {
-  const iovec into = to.iov();
-  return read_exactly(file.get(), offset, {static_cast<std::byte*>(into.iov_base), into.iov_len});
+bool KernelCache::Entry::read(uint64_t offset, std::span<iovec> to) const {
+  while (!to.empty()) {
+    const auto count = static_cast<int>(std::min<size_t>(to.size(), IOV_MAX));
+    const ssize_t got = ::preadv(file.get(), to.data(), count, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    offset += static_cast<uint64_t>(got);
+    auto done = static_cast<size_t>(got);
+    while (!to.empty() && done >= to.front().iov_len) {
+      done -= to.front().iov_len;
+      to = to.subspan(1);
+    }
+    if (done != 0) {
+      to.front() = {static_cast<std::byte*>(to.front().iov_base) + done, to.front().iov_len - done};
+    }
+  }
+  return true;
 }
 
 std::optional<KernelCache::Entry> KernelCache::find(const InputFile& file, uint64_t offset, uint64_t size) {

@@ -11,6 +11,8 @@
 // the log says so.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -33,8 +35,8 @@ class KernelCache {
     KernelImage image;
     uint64_t pages_at = 0;  // where image.pages begin in the file, one after the other; a multiple of 4 KiB
 
-    // Exactly the bytes at `offset`; false if they cannot be had.
-    [[nodiscard]] bool read(uint64_t offset, const GuestSlice& to) const;
+    // Fills all of `to`, one after the other, with the bytes at `offset`; false if they cannot be had.
+    [[nodiscard]] bool read(uint64_t offset, std::span<iovec> to) const;
   };
 
   // $VMM_CACHE/unpacked, $XDG_CACHE_HOME/vmm/unpacked or ~/.cache/vmm/unpacked; empty if none is set.

@@ -26,6 +26,12 @@ constexpr std::chrono::microseconds kMostPatience{200};
 // so many turns.
 constexpr unsigned kMostLooks = 8;
 
+// Whether this process may run on one CPU only.
+bool has_one_cpu() {
+  cpu_set_t cpus;
+  return ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) == 1;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create(Engine engine) {
@@ -38,7 +44,7 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(Engine engine) {
   return EpollLoop::create(std::move(wake));
 }
 
-EventLoop::EventLoop(EventFd wake) : wake_(std::move(wake)), alone_(::sysconf(_SC_NPROCESSORS_ONLN) == 1) {}
+EventLoop::EventLoop(EventFd wake) : wake_(std::move(wake)), alone_(has_one_cpu()) {}
 
 EventLoop::Watch& EventLoop::Watch::operator=(Watch&& other) noexcept {
   if (this != &other) {

@@ -110,7 +110,8 @@ class MsiRoute final : public MsiVector {
   bool bound_ = false;  // callers of route() hold their own lock
 };
 
-Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& memory, const Options& options) {
+Result<std::unique_ptr<Vm>> Vm::create(const System& system, const GuestMemory& memory,
+                                       const Options& options) {
   // Creation is interrupted by signals on kernels where it takes long.
   int fd = -1;
   do {
@@ -269,7 +270,6 @@ void Vm::uncoalesce(Gpa base, uint64_t size) {
 }
 
 Result<void> Vm::show(Gpa base, std::span<std::byte> pages) {
-  if (system_.check(KVM_CAP_READONLY_MEM) <= 0) return fail("this host's KVM has no read-only memory slots");
   const std::lock_guard lock{shown_mutex_};
   if (shown_.contains(base.raw)) return {};
   kvm_userspace_memory_region slot{};
@@ -279,7 +279,7 @@ Result<void> Vm::show(Gpa base, std::span<std::byte> pages) {
   slot.memory_size = pages.size();
   slot.userspace_addr = reinterpret_cast<uint64_t>(pages.data());
   if (::ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &slot) != 0) {
-    return fail(errno, "show the guest {} bytes at {:#x}", pages.size(), base.raw);
+    return fail(errno, "no read-only memory slot of {} bytes at {:#x}", pages.size(), base.raw);
   }
   shown_[base.raw] = next_shown_++;
   return {};
