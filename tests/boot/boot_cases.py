@@ -17,6 +17,8 @@ def boots(bench: Bench, transport: str, cpus: int, memory: str, least: int) -> N
         found = re.search(r"MemTotal:\s+(\d+)", guest.run("cat /proc/meminfo"))
         require(found is not None and int(found.group(1)) >= least * 1024, f"less memory than {least} MiB")
         require("/dev/vda / ext4 ro" in guest.run("cat /proc/mounts"), "the root is not the disk")
+        queues = guest.run("ls /sys/block/vda/mq").split()
+        require(len(queues) == cpus, f"the disk's queues are {queues}, and not one for each CPU")
         complaints = kernel_complaints(guest.run("dmesg"))
         require(not complaints, "the kernel complains:\n" + "\n".join(complaints))
         guest.send("poweroff\n")

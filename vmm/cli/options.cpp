@@ -129,10 +129,8 @@ void add_device_options(CLI::App& app, Parsed& parsed) {
   auto& config = parsed.command.config;
   add(app, "--disk", "FILE[,ro][,serial=TEXT][,direct][,queues=N][,iothread][,bps=SIZE][,iops=N]",
       "Raw image or block device; vda, vdb, ... in the order given. Locked against a second writer. direct: "
-      "past "
-      "the host's cache; queues: 1 to 64 [1]; iothread: a thread for each queue; bps, iops: at most so many "
-      "bytes, "
-      "or requests, a second, of which one second's worth may come at once",
+      "past the host's cache; queues: 1 to 64 [one for each CPU]; iothread: a thread for each queue; bps, "
+      "iops: at most so many bytes, or requests, a second, of which one second's worth may come at once",
       [&](const std::string& value) -> Result<void> {
         clear_once(parsed.cleared_disks, config.disks);
         VMM_TRY_ASSIGN(auto disk, parse_disk(value));

@@ -158,7 +158,7 @@ std::string format_disk(const DiskConfig& disk) {
   if (disk.read_only) text += ",ro";
   if (!disk.serial.empty()) text += ",serial=" + double_commas(disk.serial);
   if (disk.direct) text += ",direct";
-  if (disk.queues != 1) text += fmt::format(",queues={}", disk.queues);
+  if (disk.queues) text += fmt::format(",queues={}", *disk.queues);
   if (disk.io_thread) text += ",iothread";
   if (disk.bytes_per_second != 0) text += ",bps=" + format_size(disk.bytes_per_second);
   if (disk.requests_per_second != 0) text += fmt::format(",iops={}", disk.requests_per_second);

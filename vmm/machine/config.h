@@ -25,7 +25,7 @@ struct DiskConfig {
   bool read_only = false;
   std::string serial;                // at most 20 bytes (virtio 1.2, 5.2.6.1); empty: made from the position
   bool direct = false;               // past the host's cache
-  uint32_t queues = 1;               // 1 to kMaximumQueues
+  std::optional<uint32_t> queues{};  // 1 to kMaximumQueues; none: one for each CPU
   bool io_thread = false;            // a thread for each queue, instead of the one for all devices
   uint64_t bytes_per_second = 0;     // 0: any
   uint64_t requests_per_second = 0;  // 0: any

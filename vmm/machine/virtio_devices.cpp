@@ -27,7 +27,7 @@ struct VirtioDevices::Parts {
   explicit Parts(const Wiring& w) : wiring(w) {}
 
   Result<void> create_devices(const Config& config);
-  Result<void> create_disk(const DiskConfig& config, backend::Block& image, std::string name);
+  Result<void> create_disk(const DiskConfig& config, uint32_t cpus, backend::Block& image, std::string name);
   Result<void> create_net(const NetConfig& config, backend::Net& backend, const std::string& name);
   // Where so many queues are worked: all with the other devices, or each on a thread of its own.
   Result<std::vector<EventLoop*>> create_loops(size_t queues, bool io_thread);
@@ -80,7 +80,7 @@ size_t VirtioDevices::count(const Backends& backends) {
 Result<void> VirtioDevices::Parts::create_devices(const Config& config) {
   auto& backends = wiring.backends;
   for (size_t i = 0; i < backends.disks.size(); ++i) {
-    VMM_TRY(create_disk(config.disks[i], *backends.disks[i], fmt::format("blk{}", i)));
+    VMM_TRY(create_disk(config.disks[i], config.cpus, *backends.disks[i], fmt::format("blk{}", i)));
   }
   const auto net_configs = networks(config);
   for (size_t i = 0; i < backends.nets.size(); ++i) {
@@ -126,9 +126,10 @@ Result<std::vector<EventLoop*>> VirtioDevices::Parts::create_loops(size_t queues
   return loops;
 }
 
-Result<void> VirtioDevices::Parts::create_disk(const DiskConfig& config, backend::Block& image,
+Result<void> VirtioDevices::Parts::create_disk(const DiskConfig& config, uint32_t cpus, backend::Block& image,
                                                std::string name) {
-  VMM_TRY_ASSIGN(const auto loops, create_loops(config.queues, config.io_thread));
+  const uint32_t queues = config.queues.value_or(std::min(cpus, DiskConfig::kMaximumQueues));
+  VMM_TRY_ASSIGN(const auto loops, create_loops(queues, config.io_thread));
   const auto serial = config.serial.empty() ? name : config.serial;
   VMM_TRY_ASSIGN(auto disk, virtio::Blk::create(loops, image, std::move(name), serial));
   disks.push_back(disk.get());
