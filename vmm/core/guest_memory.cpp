@@ -183,17 +183,4 @@ uint64_t GuestMemory::size() const {
   return sum;
 }
 
-uint64_t GuestMemory::resident_bytes() const {
-  uint64_t pages = 0;
-  std::vector<unsigned char> in_core(size_t{256} * 1024);
-  for (const auto& region : regions_) {
-    for (size_t offset = 0; offset < region.mapping.size(); offset += in_core.size() * 4096) {
-      const size_t length = std::min(in_core.size() * 4096, region.mapping.size() - offset);
-      if (::mincore(region.mapping.data() + offset, length, in_core.data()) != 0) continue;
-      for (size_t page = 0; page < length / 4096; ++page) pages += in_core[page] & 1U;
-    }
-  }
-  return pages * 4096;
-}
-
 }  // namespace vmm

@@ -141,8 +141,7 @@ class GuestMemory {
 
   [[nodiscard]] const MemoryBacking& backing() const { return backing_; }
   [[nodiscard]] std::span<const Region> regions() const { return regions_; }
-  [[nodiscard]] uint64_t size() const;            // bytes of RAM
-  [[nodiscard]] uint64_t resident_bytes() const;  // bytes the host has given pages for (mincore)
+  [[nodiscard]] uint64_t size() const;  // bytes of RAM
 
  private:
   MemoryBacking backing_;

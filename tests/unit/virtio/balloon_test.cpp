@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/loop_thread.h"
+#include "tests/unit/resident_bytes.h"
 #include "tests/unit/virtio/fake_driver.h"
 
 namespace vmm::virtio {
@@ -75,9 +76,9 @@ TEST_F(BalloonTest, InflatingGivesThePagesBack) {
   fill();
   std::vector<uint32_t> list{kFirst + 3, kFirst + 4, kFirst + 5, kFirst + 9};  // a run up, one alone
   for (uint32_t page = 40; page > 30; --page) list.push_back(kFirst + page);   // a run down
-  const auto before = memory_.resident_bytes();
+  const auto before = resident_bytes(memory_);
   driver_.request(kInflate, {numbers(kInflate, list)});
-  EXPECT_EQ(memory_.resident_bytes(), before - 14 * kPage);
+  EXPECT_EQ(resident_bytes(memory_), before - 14 * kPage);
   EXPECT_EQ(pages_kept(), kPages - 14);
   EXPECT_TRUE(kept(2) && !kept(3) && !kept(5) && kept(6) && !kept(9) && kept(30) && !kept(31) && !kept(40) &&
               kept(41));
@@ -142,9 +143,9 @@ TEST_F(BalloonTest, AnEndlessListHoldsNobodyUp) {
 TEST_F(BalloonTest, ReportedPagesGoBack) {
   driver_.start();
   fill();
-  const auto before = memory_.resident_bytes();
+  const auto before = resident_bytes(memory_);
   driver_.request(kReporting, {{Gpa{kHigh + kMiB}, 2 * kMiB, true}, {Gpa{kHigh}, 3 * kPage, true}});
-  EXPECT_EQ(memory_.resident_bytes(), before - 2 * kMiB - 3 * kPage);
+  EXPECT_EQ(resident_bytes(memory_), before - 2 * kMiB - 3 * kPage);
   EXPECT_EQ(pages_kept(), kPages - 512 - 3);
   EXPECT_EQ(balloon_.reported(), 2 * kMiB + 3 * kPage);
 }
