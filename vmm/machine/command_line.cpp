@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/command_line.h"
 
+#include <algorithm>
+
 #include <fmt/core.h>
 
 #include "vmm/machine/layout.h"
@@ -51,10 +53,7 @@ std::string guest_command_line(const Config& config) {
     for (const auto& word : default_command_line(config)) line += (line.empty() ? "" : " ") + word.word;
   }
   if (config.transport == Transport::mmio_cmdline) {
-    const size_t consoles = config.virtio_console.kind == ConsoleConfig::Kind::none ? 0 : 1;
-    const size_t devices =
-        config.disks.size() + networks(config).size() + consoles + 1;  // and the entropy source
-    for (size_t i = 0; i < devices && i < std::size(layout::kMmioGsis); ++i) {
+    for (size_t i = 0; i < std::min(virtio_device_count(config), std::size(layout::kMmioGsis)); ++i) {
       line += fmt::format(" virtio_mmio.device=4K@{:#x}:{}:{}",
                           layout::kVirtioMmio + i * layout::kVirtioMmioSize, layout::kMmioGsis[i], i);
     }

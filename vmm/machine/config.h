@@ -129,4 +129,11 @@ struct Config {
   return config.nets.value_or(std::vector<NetConfig>(1));
 }
 
+// Virtio devices of this configuration; every machine has an entropy source and a balloon.
+[[nodiscard]] inline size_t virtio_device_count(const Config& config) {
+  constexpr size_t kAlways = 2;
+  const bool console = config.virtio_console.kind != ConsoleConfig::Kind::none;
+  return config.disks.size() + networks(config).size() + (console ? 1 : 0) + (config.vsock ? 1 : 0) + kAlways;
+}
+
 }  // namespace vmm

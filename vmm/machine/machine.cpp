@@ -220,8 +220,10 @@ Result<void> Machine::Parts::create_vm() {
   std::vector<ReadablePages::Place> readable;
   if (config.transport == Transport::pci) {
     VMM_TRY_ASSIGN(ecam, pci::ConfigMemory::create(Gpa{layout::kEcam}));
-    const auto functions = std::min<size_t>(1 + VirtioDevices::count(host.backends), ecam->kDevices);
-    for (uint8_t device = 0; device < functions; ++device) readable.push_back(ecam->page(device));
+    const size_t devices = std::min<size_t>(1 + virtio_device_count(config), pci::ConfigMemory::kDevices);
+    for (size_t device = 0; device < devices; ++device) {
+      readable.push_back(ecam->page(static_cast<uint8_t>(device)));
+    }
   }
   VMM_TRY_ASSIGN(vm, kvm::Vm::create(host.system, *memory, {.pit = config.pit, .readable = readable}));
   return {};

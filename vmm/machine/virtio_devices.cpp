@@ -61,19 +61,13 @@ VirtioDevices::~VirtioDevices() {
 Result<std::unique_ptr<VirtioDevices>> VirtioDevices::create(const Config& config, const Wiring& wiring) {
   auto parts = std::make_unique<Parts>(wiring);
   VMM_TRY(parts->create_devices(config));
-  assert(parts->devices.size() == count(wiring.backends));
+  assert(parts->devices.size() == virtio_device_count(config));
   if (config.transport == Transport::pci) VMM_TRY(parts->create_pci());
   for (const auto& device : parts->devices) {
     VMM_TRY(parts->bus ? parts->attach_pci(*device) : parts->attach_mmio(*device));
   }
   for (const auto& thread : parts->io_threads) thread->start("io-queue");
   return std::unique_ptr<VirtioDevices>{new VirtioDevices{std::move(parts)}};
-}
-
-size_t VirtioDevices::count(const Backends& backends) {
-  constexpr size_t kAlways = 2;  // entropy and balloon
-  return backends.disks.size() + backends.nets.size() + (backends.virtio_console ? 1 : 0) +
-         (backends.vsock ? 1 : 0) + kAlways;
 }
 
 // In the order in which guests find them: vda, vdb, …, eth0, …

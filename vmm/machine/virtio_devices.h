@@ -34,8 +34,6 @@ class VirtioDevices {
     IoHandler& reset_control;                 // port 0xCF9, inside the PCI configuration ports
     const pci::ConfigMemory* ecam = nullptr;  // for PCI
   };
-  // Devices there will be.
-  static size_t count(const Backends& backends);
   static Result<std::unique_ptr<VirtioDevices>> create(const Config& config, const Wiring& wiring);
   ~VirtioDevices();
 

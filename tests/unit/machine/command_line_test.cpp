@@ -56,9 +56,12 @@ TEST(CommandLine, MmioDevicesForKernelsWithoutAcpi) {
   config.transport = Transport::mmio_cmdline;
   config.nets.emplace();
   config.disks.push_back({.file = "a.img", .read_only = false, .serial = {}});
-  // The disk and the entropy source.
+  // The disk, the entropy source and the balloon.
   EXPECT_EQ(guest_command_line(config),
-            "x virtio_mmio.device=4K@0xfeb00000:5:0 virtio_mmio.device=4K@0xfeb01000:6:1");
+            "x virtio_mmio.device=4K@0xfeb00000:5:0 virtio_mmio.device=4K@0xfeb01000:6:1 "
+            "virtio_mmio.device=4K@0xfeb02000:7:2");
+  config.vsock.emplace();
+  EXPECT_TRUE(guest_command_line(config).ends_with("virtio_mmio.device=4K@0xfeb03000:10:3"));
 }
 
 }  // namespace
