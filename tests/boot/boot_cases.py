@@ -51,6 +51,25 @@ def boot_small_kernel(bench: Bench) -> None:
 
 
 @case
+def virtio_console(bench: Bench) -> None:
+    """On the terminal it is the guest's console, and costs less than a serial port."""
+    kernel, disk = bench.image("guest.bzImage"), bench.image("tiny.ext4")
+    exits = {}
+    for name, options in (("ttyS0", []), ("hvc0", ["--console", "none", "--virtio-console", "stdio"])):
+        stats = bench.scratch / f"{name}.json"
+        with Guest(bench.vmm, ["--kernel", str(kernel), "--disk", f"{disk},ro", "--stats", str(stats), *options],
+                   limit=bench.limit) as guest:
+            guest.expect(PROMPT)
+            active = guest.run("cat /sys/class/tty/console/active").split()
+            require(active[-1] == name, f"the console is {active}")
+            guest.run("seq 500")
+            guest.send("poweroff\n")
+            guest.ended(0)
+        exits[name] = json.loads(stats.read_text())["exits_to_user_space"]["total"]
+    require(exits["hvc0"] < exits["ttyS0"] / 2, f"exits to user space: {exits}")
+
+
+@case
 def kernel_addresses(bench: Bench) -> None:
     """Unpacked or from the cache, each boot has random addresses, virtual and physical; with --no-kaslr the usual ones."""
     stats = bench.scratch / "stats.json"

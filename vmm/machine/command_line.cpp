@@ -12,6 +12,11 @@ namespace vmm {
 // Savings are those of Debian's cloud kernel 6.1 with a disk and a network on one CPU, in the counted lab.
 std::vector<CommandLineWord> default_command_line(const Config& config) {
   std::vector<CommandLineWord> words{{"console=ttyS0", "messages and the login go to the serial port"}};
+  if (config.virtio_console.kind == ConsoleConfig::Kind::stdio) {
+    words.push_back({"console=hvc0",
+                     "the virtio console is on the terminal: the login is there, if the kernel has a driver; "
+                     "a line is one exit, not one for each byte"});
+  }
   if (!config.disks.empty()) {
     words.push_back({"root=/dev/vda", "the first disk is the root file system"});
     words.push_back({config.disks.front().read_only ? "ro" : "rw", "it can be written, or (,ro) it cannot"});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/command_line.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace vmm {
@@ -46,6 +47,16 @@ TEST(CommandLine, CmdlineReplacesAndAppendAdds) {
   config.cmdline = "mine";
   config.append.clear();
   EXPECT_EQ(guest_command_line(config), "mine");
+}
+
+TEST(CommandLine, TheVirtioConsoleOnTheTerminalIsTheGuests) {
+  Config config;
+  EXPECT_THAT(guest_command_line(config), testing::Not(testing::HasSubstr("hvc0")));
+  config.virtio_console.kind = ConsoleConfig::Kind::file;
+  EXPECT_THAT(guest_command_line(config), testing::Not(testing::HasSubstr("hvc0")));
+  config.virtio_console.kind = ConsoleConfig::Kind::stdio;
+  // The last one that there is becomes /dev/console.
+  EXPECT_TRUE(guest_command_line(config).starts_with("console=ttyS0 console=hvc0 "));
 }
 
 TEST(CommandLine, MmioDevicesForKernelsWithoutAcpi) {
