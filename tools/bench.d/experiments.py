@@ -56,7 +56,9 @@ class Experiment:
 
 
 def boot(images: Images, **more) -> dict:
-    return {"kind": "boot", "guest": images.debian(cmdline=LINE), "limit": 300, "cache": "kept",
+    # Counted seconds: a guest that hangs, as the lab makes one do now and then, spins through a third of one in a
+    # second.
+    return {"kind": "boot", "guest": images.debian(cmdline=LINE), "limit": 40, "cache": "kept",
             "most_idle": MOST_IDLE} | more
 
 
@@ -86,7 +88,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment("boot-small", COUNTED, lambda images: boot(images, guest={
         "kernel": images.image("guest.bzImage"), "disks": [{"path": images.image("tiny.ext4")}], "tap": "tap0",
         "append": SAYS_INIT}), peers=False, warm_up=True),
-    Experiment("boot-ordinary", ORDINARY, lambda images: boot(images, most_idle=0), warm_up=True,
+    Experiment("boot-ordinary", ORDINARY, lambda images: boot(images, most_idle=0, limit=300), warm_up=True,
                quick=False),
     Experiment("use", ORDINARY, lambda images: use(images, workloads.DISK + workloads.NETWORK, TAP_GUEST, TAP_HOST,
                                                    tap="tap0"), without=REPEATED, native=True),
