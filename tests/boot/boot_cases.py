@@ -53,12 +53,13 @@ def boot_small_kernel(bench: Bench) -> None:
 @case
 def virtio_console(bench: Bench) -> None:
     """On the terminal it is the guest's console, and costs less than a serial port."""
-    kernel, disk = bench.image("guest.bzImage"), bench.image("tiny.ext4")
+    machine = ["--kernel", str(bench.image("guest.bzImage")), "--disk", f"{bench.image('tiny.ext4')},ro",
+               "--cpu", bench.cpu]
+    on_hvc0 = ["--console", "none", "--virtio-console", "stdio"]
     exits = {}
-    for name, options in (("ttyS0", []), ("hvc0", ["--console", "none", "--virtio-console", "stdio"])):
+    for name, options in (("ttyS0", []), ("hvc0", on_hvc0)):
         stats = bench.scratch / f"{name}.json"
-        with Guest(bench.vmm, ["--kernel", str(kernel), "--disk", f"{disk},ro", "--stats", str(stats), *options],
-                   limit=bench.limit) as guest:
+        with Guest(bench.vmm, [*machine, "--stats", str(stats), *options], limit=bench.limit) as guest:
             guest.expect(PROMPT)
             active = guest.run("cat /sys/class/tty/console/active").split()
             require(active[-1] == name, f"the console is {active}")
@@ -67,6 +68,9 @@ def virtio_console(bench: Bench) -> None:
             guest.ended(0)
         exits[name] = json.loads(stats.read_text())["exits_to_user_space"]["total"]
     require(exits["hvc0"] < exits["ttyS0"] / 2, f"exits to user space: {exits}")
+    script = ["--expect", "tiny:~# ", "--send", "echo o''k\\n", "--expect", "^ok"]
+    with Guest(bench.vmm, [*machine, *on_hvc0, *script], limit=bench.limit) as guest:
+        guest.ended(0)
 
 
 @case

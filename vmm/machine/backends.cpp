@@ -51,7 +51,7 @@ Result<void> open_net(const NetConfig& config, Backends& backends) {
 }  // namespace
 
 Result<Backends> Backends::open(const Config& config, EventLoop& loop,
-                                std::function<void(std::span<const std::byte>)> heard,
+                                const std::function<void(std::span<const std::byte>)>& heard,
                                 const std::function<void()>& quit) {
   using Access = backend::DiskImage::Access;
   Backends backends;
@@ -70,11 +70,17 @@ Result<Backends> Backends::open(const Config& config, EventLoop& loop,
     }
   }
   for (const auto& net : networks(config)) VMM_TRY(open_net(net, backends));
+  const auto unheard = [](std::span<const std::byte>) {};
+  const bool on_hvc0 = config.virtio_console.kind == ConsoleConfig::Kind::stdio;
   VMM_TRY_ASSIGN(auto serial, open_console(config.console, loop, quit, backends.terminal));
-  backends.serial = std::make_unique<backend::ObservedConsole>(loop, std::move(serial), std::move(heard));
+  backends.serial = std::make_unique<backend::ObservedConsole>(
+      loop, std::move(serial), on_hvc0 ? backend::ObservedConsole::Observer{unheard} : heard);
+  backends.watched = backends.serial.get();
   if (config.virtio_console.kind != ConsoleConfig::Kind::none) {
-    VMM_TRY_ASSIGN(backends.virtio_console,
-                   open_console(config.virtio_console, loop, quit, backends.terminal));
+    VMM_TRY_ASSIGN(auto console, open_console(config.virtio_console, loop, quit, backends.terminal));
+    backends.virtio_console = std::make_unique<backend::ObservedConsole>(
+        loop, std::move(console), on_hvc0 ? heard : backend::ObservedConsole::Observer{unheard});
+    if (on_hvc0) backends.watched = backends.virtio_console.get();
   }
   if (config.vsock) {
     VMM_TRY_ASSIGN(backends.vsock, backend::VsockHost::create(loop, config.vsock->path));

@@ -27,14 +27,15 @@ struct Backends {
   std::vector<std::unique_ptr<backend::Net>> nets;      // as the configuration's networks
   std::vector<std::unique_ptr<backend::Vhost>> vhosts;  // of these; none: without
   std::unique_ptr<backend::ObservedConsole> serial;
-  std::unique_ptr<backend::Console> virtio_console;  // none: no such device
-  std::unique_ptr<backend::VsockHost> vsock;         // none: no such device
-  backend::Terminal* terminal = nullptr;             // whichever console is on the terminal
+  std::unique_ptr<backend::ObservedConsole> virtio_console;  // none: no such device
+  backend::ObservedConsole* watched = nullptr;  // hvc0 if that is on the terminal, else the serial console
+  std::unique_ptr<backend::VsockHost> vsock;    // none: no such device
+  backend::Terminal* terminal = nullptr;        // whichever console is on the terminal
 
-  // `heard` gets every byte of the serial console; `quit` is called when the user asks for the end (Ctrl-A
+  // `heard` gets every byte of the watched console; `quit` is called when the user asks for the end (Ctrl-A
   // x). Both on any thread. `loop` does not run yet.
   static Result<Backends> open(const Config& config, EventLoop& loop,
-                               std::function<void(std::span<const std::byte>)> heard,
+                               const std::function<void(std::span<const std::byte>)>& heard,
                                const std::function<void()>& quit);
 };
 

@@ -65,7 +65,7 @@ Result<void> Session::open() {
   receipt_.engine = io_loop_->engine() == EventLoop::Engine::io_uring ? "io_uring" : "epoll";
   VMM_TRY(watch_signals());
   VMM_TRY_ASSIGN(watch_, ConsoleWatch::create(config_.expectations, [this](std::string_view text) {
-                   backends_.serial->type(text);
+                   backends_.watched->type(text);
                  }));
   VMM_TRY_ASSIGN(console_said_, EventFd::create());
   watches_.push_back(
