@@ -3,9 +3,13 @@
 
 import json
 import os
-import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kvm_host import has_hardware_kvm  # noqa: E402
 
 
 @dataclass
@@ -66,12 +70,6 @@ def in_lab() -> bool:
     return "LAB" in os.environ
 
 
-def is_hardware() -> bool:
-    """Whether KVM here has a processor's help: a real one's, or the lab's, which is as good for this."""
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    return bool(flags and {"vmx", "svm"} & set(flags[1].split()))
-
-
 class Vmm(Peer):
     def command(self, guest: Guest, scratch: Path) -> list[str]:
         # The lab's processor does not let KVM see XSETBV: a guest would find sizes that contradict each other.
@@ -102,7 +100,7 @@ class Qemu(Peer):
         bus = "device" if micro else "pci"
         machine = "microvm" if micro else "q35"
         # A KVM that emulates kernel mode refuses to set MSR_IA32_ARCH_CAPABILITIES, and QEMU ends.
-        cpu = "host" if is_hardware() else "host,-arch-capabilities"
+        cpu = "host" if has_hardware_kvm() else "host,-arch-capabilities"
         command = [self.path, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-accel", "kvm",
                    "-M", machine, "-cpu", cpu, "-m", f"{guest.memory}M", "-smp", str(guest.cpus), "-serial",
                    "stdio", "-kernel", guest.kernel, "-append", guest.cmdline]
