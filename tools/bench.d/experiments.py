@@ -77,7 +77,7 @@ REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the
 
 NOT_QUICK = ("cloud-hypervisor-bzimage", "firecracker-pci")
 
-FREES = ("init=/bin/sh -- -c \"mount -t tmpfs -o size=400M none /tmp; head -c 300M /dev/zero > /tmp/f; "
+FREES = ("init=/bin/sh -- -c \"mount -t tmpfs -o size=400M none /tmp; dd if=/dev/zero of=/tmp/f bs=1M count=300; "
          "echo @''@full; sleep 1; rm /tmp/f; echo @''@freed; exec sleep 99999\"")
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (

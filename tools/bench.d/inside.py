@@ -227,6 +227,8 @@ def reclaim(job: dict, scratch: Path) -> dict:
 
         monitor.wait_for(b"@@full", job["limit"])
         full = ram()
+        if full < job["mebibytes"] * 1024:
+            raise Trouble(f"the guest has filled {job['mebibytes']} MiB, and its monitor holds {full >> 10}")
         monitor.wait_for(b"@@freed", job["limit"])
         time.sleep(10)
         return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024), "full_kib": full}
