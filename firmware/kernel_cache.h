@@ -35,7 +35,7 @@ class KernelCache {
     KernelImage image;
     uint64_t pages_at = 0;  // where image.pages begin in the file, one after the other; a multiple of 4 KiB
 
-    // Fills all of `to`, one after the other, with the bytes at `offset`; false if they cannot be had.
+    // Fills all of `to`, which it uses up, with the bytes from `offset` on; false if they cannot be had.
     [[nodiscard]] bool read(uint64_t offset, std::span<iovec> to) const;
   };
 
