@@ -18,13 +18,15 @@ class ConfigMemory {
  public:
   static constexpr uint8_t kDevices = 32;
 
-  static Result<ConfigMemory> create(Gpa ecam);
+  // For an ECAM at `base`.
+  static Result<ConfigMemory> create(Gpa base);
+  [[nodiscard]] Gpa base() const { return base_; }
   [[nodiscard]] ReadablePages::Place page(uint8_t device) const;
 
  private:
-  ConfigMemory(Gpa ecam, Mapping memory) : ecam_(ecam), memory_(std::move(memory)) {}
+  ConfigMemory(Gpa base, Mapping memory) : base_(base), memory_(std::move(memory)) {}
 
-  Gpa ecam_;
+  Gpa base_;
   Mapping memory_;  // untouched pages cost nothing
 };
 

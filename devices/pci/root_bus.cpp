@@ -46,9 +46,8 @@ RootBus::RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place)
       bars_(mmio, doorbells, place.window),
       wires_{IntxWire{*place.intx[0]}, IntxWire{*place.intx[1]}, IntxWire{*place.intx[2]},
              IntxWire{*place.intx[3]}},
-      readable_(place.readable),
-      page_memory_(place.pages) {
-  assert((readable_ == nullptr) == (page_memory_ == nullptr));
+      page_memory_(place.ecam),
+      readable_(place.readable) {
   functions_[0] = &host_bridge_;
 }
 
@@ -56,8 +55,8 @@ Result<std::unique_ptr<RootBus>> RootBus::create(Bus& ports, Bus& mmio, Doorbell
                                                  const Place& place) {
   std::unique_ptr<RootBus> bus{new RootBus{mmio, doorbells, place}};
   VMM_TRY(ports.map(kConfigPort.raw, 8, bus->ports_, "pci-config"));
-  VMM_TRY(mmio.map(place.ecam.raw, kEcamSize, bus->ecam_, "pci-ecam"));
-  if (place.readable != nullptr) bus->add_page(0);
+  VMM_TRY(mmio.map(place.ecam.base().raw, kEcamSize, bus->ecam_, "pci-ecam"));
+  bus->add_page(0);
   return bus;
 }
 
@@ -71,12 +70,12 @@ Result<Slot> RootBus::take_slot() {
 void RootBus::plug(const Slot& slot, Function& function) {
   assert(slot.device < next_device_ && functions_[slot.device] == nullptr);
   functions_[slot.device] = &function;
-  if (readable_ != nullptr) add_page(slot.device);
+  add_page(slot.device);
 }
 
 void RootBus::add_page(uint8_t device) {
-  const auto [base, page] = page_memory_->page(device);
-  pages_[device].emplace(*readable_, base, page);
+  const auto [base, page] = page_memory_.page(device);
+  pages_[device].emplace(readable_, base, page);
   pages_[device]->show(*functions_[device]);
 }
 

@@ -36,15 +36,13 @@ class RootBus {
   static constexpr uint8_t kDevices = ConfigMemory::kDevices;
 
   struct Place {
-    Gpa ecam;                               // kEcamSize bytes
+    const ConfigMemory& ecam;               // kEcamSize bytes; outlives the bus
+    ReadablePages& readable;                // lets the guest read them without exits, as far as the host can
     BarSpace::Window window;                // for memory BARs
     std::array<IrqLine*, kIntxWires> intx;  // the inputs intx_gsi() names: GSI 16, 17, 18, 19
     // The reset control register at port 0xCF9, which lies within the address register: byte accesses there
     // are its own, as offset 0. None: they go nowhere.
     IoHandler* reset_control = nullptr;
-    // Lets the guest read ECAM without exits, from `pages`, which outlive the bus. None: each read is one.
-    ReadablePages* readable = nullptr;
-    const ConfigMemory* pages = nullptr;
   };
   // Maps the configuration ports and ECAM.
   static Result<std::unique_ptr<RootBus>> create(Bus& ports, Bus& mmio, DoorbellSink& doorbells,
@@ -105,8 +103,8 @@ class RootBus {
   std::array<IntxWire, kIntxWires> wires_;
   HostBridge host_bridge_;
   std::array<Function*, kDevices> functions_{};  // fixed before the vCPUs run
-  ReadablePages* const readable_;
-  const ConfigMemory* const page_memory_;
+  const ConfigMemory& page_memory_;
+  ReadablePages& readable_;
   std::array<std::optional<ConfigPage>, kDevices> pages_;
   uint8_t next_device_ = 1;
   Ports ports_{*this};

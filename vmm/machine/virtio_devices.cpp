@@ -146,12 +146,11 @@ Result<void> VirtioDevices::Parts::create_net(const NetConfig& config, backend::
 }
 
 Result<void> VirtioDevices::Parts::create_pci() {
-  pci::RootBus::Place place{.ecam = Gpa{layout::kEcam},
+  pci::RootBus::Place place{.ecam = *wiring.ecam,
+                            .readable = wiring.vm,
                             .window = {Gpa{layout::kPciWindow}, layout::kPciWindowSize},
                             .intx = {},
-                            .reset_control = &wiring.reset_control,
-                            .readable = &wiring.vm,
-                            .pages = wiring.ecam};
+                            .reset_control = &wiring.reset_control};
   for (uint32_t wire = 0; wire < pci::kIntxWires; ++wire) {
     VMM_TRY_ASSIGN(auto line,
                    wiring.vm.create_line(Gsi{layout::kPciIntxGsi + wire}, kvm::Vm::Trigger::level));

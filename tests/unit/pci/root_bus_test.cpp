@@ -18,12 +18,11 @@ uint32_t address_of(uint32_t bus, uint32_t device, uint32_t function, uint32_t r
 struct RootBusTest : testing::Test {
   RootBusTest() {
     auto created = RootBus::create(ports, mmio, doorbells,
-                                   {.ecam = Gpa{kEcam},
+                                   {.ecam = memory,
+                                    .readable = pages,
                                     .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                     .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
-                                    .reset_control = &reset_control,
-                                    .readable = &pages,
-                                    .pages = &memory});
+                                    .reset_control = &reset_control});
     EXPECT_TRUE(created);
     root = std::move(*created);
     auto slot = root->take_slot();
@@ -171,11 +170,10 @@ TEST_F(RootBusTest, AHostThatShowsNoPagesIsReadByExits) {
   FakePages none;
   none.refuse = true;
   const auto other = RootBus::create(other_ports, other_mmio, doorbells,
-                                     {.ecam = Gpa{kEcam},
+                                     {.ecam = memory,
+                                      .readable = none,
                                       .window = {.base = Gpa{kWindow}, .size = 0x20000000},
-                                      .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
-                                      .readable = &none,
-                                      .pages = &memory});
+                                      .intx = {&lines[0], &lines[1], &lines[2], &lines[3]}});
   ASSERT_TRUE(other);
   EXPECT_EQ(bus_read<uint32_t>(other_mmio, kEcam), 0x00081b36U);
 }

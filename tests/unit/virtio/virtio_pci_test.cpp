@@ -45,11 +45,10 @@ class VirtioPciTest : public testing::Test {
  protected:
   VirtioPciTest() {
     root_ = std::move(*pci::RootBus::create(ports_, mmio_, doorbells_,
-                                            {.ecam = Gpa{kEcam},
+                                            {.ecam = config_memory_,
+                                             .readable = pages_,
                                              .window = {.base = Gpa{kWindow}, .size = 0x20000000},
-                                             .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]},
-                                             .readable = &pages_,
-                                             .pages = &memory_of_ecam_}));
+                                             .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]}}));
     transport_ = std::move(*PciTransport::create(device_, memory_, *root_, msi_));
     for (uint32_t at = config<uint8_t>(0x34); at != 0; at = config<uint8_t>(at + 1)) {
       if (config<uint8_t>(at) == 0x11) msix_ = at;
@@ -145,7 +144,7 @@ class VirtioPciTest : public testing::Test {
   Bus mmio_;
   pci::FakeDoorbells doorbells_;
   pci::FakePages pages_;
-  const pci::ConfigMemory memory_of_ecam_ = pci::ConfigMemory::create(Gpa{kEcam}).value();
+  const pci::ConfigMemory config_memory_ = pci::ConfigMemory::create(Gpa{kEcam}).value();
   pci::FakeMsiSink msi_;
   std::array<pci::FakeIrqLine, 4> lines_;
   LoopThread loop_;
@@ -661,12 +660,15 @@ TEST(VirtioPci, NoConfigurationNoCapability) {
   Bus ports;
   Bus mmio;
   pci::FakeDoorbells doorbells;
+  pci::FakePages pages;
+  const auto config_memory = pci::ConfigMemory::create(Gpa{kEcam}).value();
   pci::FakeMsiSink msi;
   pci::FakeIrqLine line;
   LoopThread loop;
   const GuestMemory memory = make_test_memory();
   auto root = std::move(*pci::RootBus::create(ports, mmio, doorbells,
-                                              {.ecam = Gpa{kEcam},
+                                              {.ecam = config_memory,
+                                               .readable = pages,
                                                .window = {.base = Gpa{kWindow}, .size = 0x20000000},
                                                .intx = {&line, &line, &line, &line}}));
   Bare device{*loop};
