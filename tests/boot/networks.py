@@ -13,7 +13,6 @@ from pathlib import Path
 from bench import MIB, PROMPT, Bench, Skip, require
 from guest import Guest
 
-
 GIVEN = 32 * MIB  # bytes to the guest
 # And back. Less: busybox's nc sends a KiB at a time, and where the lab has one CPU each is acknowledged before the next
 # is sent, which makes 600 KiB a second.
