@@ -62,12 +62,14 @@ void EpollLoop::unwatch(uint64_t id) {
 }
 
 void EpollLoop::submit(const FileOp& op, IoCompletion& completion) {
+  took(1);
   pending_.push_back({op, &completion});
 }
 
 void EpollLoop::turn() {
   std::array<epoll_event, 64> events;
   const int timeout = look_or_end_turn(true) || !pending_.empty() || rest() ? 0 : -1;
+  if (timeout < 0) choose_policy();
   const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
   for (int i = 0; i < ready; ++i) {
     const auto& event = events[static_cast<size_t>(i)];

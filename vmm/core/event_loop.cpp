@@ -95,6 +95,7 @@ void EventLoop::stop() {
 
 void EventLoop::run() {
   thread_.store(std::this_thread::get_id());
+  chooses_policy_ = ::sched_getscheduler(0) == SCHED_OTHER;  // another is the user's choice
   const auto wake = watch_bell(wake_, [this] { run_posted(); });
   wake_.signal();  // for what was posted before
   while (!stop_.load()) {
@@ -117,6 +118,7 @@ void EventLoop::run_posted() {
 }
 
 void EventLoop::keep_busy(Busy& who) {
+  yielded_ = false;
   if (std::ranges::find(busy_, &who) == busy_.end()) busy_.push_back(&who);
 }
 
@@ -132,6 +134,13 @@ void EventLoop::end_turn() {
   std::erase(busy_, nullptr);
 }
 
+void EventLoop::choose_policy() {
+  const bool batch = policy_.sleeps_after(std::exchange(taken_, 0));
+  if (!chooses_policy_ || batch == std::exchange(batch_, batch)) return;
+  const sched_param none{};
+  ::sched_setscheduler(0, batch ? SCHED_BATCH : SCHED_OTHER, &none);
+}
+
 std::chrono::nanoseconds EventLoop::patience() const {
   return busy_.empty() || alone_ ? std::chrono::nanoseconds{0} : patience_;
 }
@@ -145,7 +154,7 @@ bool EventLoop::look() {
 bool EventLoop::look_or_end_turn(bool yields) {
   if (busy_.empty()) return false;
   bool work = look();
-  if (!work && alone_ && yields) {
+  if (!work && alone_ && yields && !std::exchange(yielded_, true)) {
     // On one CPU whoever adds work does so only while we do not run.
     ::sched_yield();
     work = look();

@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "vmm/core/batch_policy.h"
 #include "vmm/core/fd.h"
 #include "vmm/core/result.h"
 
@@ -108,6 +109,10 @@ class EventLoop {
   void keep_busy(Busy& who);
   void done_with(const Busy& who);
 
+  // So many requests of a guest, or for it, have been taken up: whether many come together decides how the
+  // loop's thread is scheduled (batch_policy.h). submit() counts as one.
+  void took(unsigned requests) { taken_ += requests; }
+
   // Hands `op` to the kernel, at the latest when this turn of the loop ends.
   virtual void submit(const FileOp& op, IoCompletion& completion) = 0;
 
@@ -133,16 +138,16 @@ class EventLoop {
   // Submits what is queued, waits for something to do, and calls what is due.
   virtual void turn() = 0;
   // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end. On
-  // one CPU, and if it `yields`, others get a chance to add some.
+  // one CPU, and if it `yields`, others get a chance to add some: once, until somebody becomes busy again.
   bool look_or_end_turn(bool yields);
   // For turn(). How long to look for work before sleeping; zero while nobody is busy, or on a single CPU.
   [[nodiscard]] std::chrono::nanoseconds patience() const;
-  // On one CPU, where whoever makes work does so only while the loop does not run.
-  [[nodiscard]] bool alone() const { return alone_; }
   // True if somebody busy has found work.
   bool look();
   // The loop may sleep unless this is true: somebody busy has found work after all.
   bool rest();
+  // The loop is about to sleep.
+  void choose_policy();
   // There was work after so long a wait, awake and asleep.
   void waited(std::chrono::nanoseconds time);
   virtual void unwatch(uint64_t id) = 0;
@@ -156,7 +161,12 @@ class EventLoop {
   unsigned looked_ = 0;      // turns with work in a row, none of which was ended
   bool rested_ = false;      // the loop sleeps after somebody was busy
   const bool alone_;         // on one CPU: looking again would keep from working whoever makes the work
+  bool yielded_ = false;     // since somebody last became busy
   std::chrono::nanoseconds patience_{0};
+  BatchPolicy policy_;
+  unsigned taken_ = 0;           // requests, since the loop last slept
+  bool batch_ = false;           // the thread is under SCHED_BATCH
+  bool chooses_policy_ = false;  // SCHED_OTHER or SCHED_BATCH
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by mutex_
   std::atomic<bool> stop_{false};

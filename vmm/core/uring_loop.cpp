@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/core/uring_loop.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 
 #include <array>
@@ -127,7 +126,8 @@ void UringLoop::submit(const FileOp& op, IoCompletion& completion) {
       break;
   }
   transfers_queued_ = true;
-  ++transfers_;
+  transferred_ = true;
+  took(1);
   const auto tag = reinterpret_cast<uint64_t>(&completion);
   assert((tag & 1) == 0 && tag != kIgnored);
   ::io_uring_sqe_set_data64(entry, tag);
@@ -139,39 +139,16 @@ void UringLoop::submit(const FileOp& op, IoCompletion& completion) {
 void UringLoop::turn() {
   const auto begin = Clock::now();
   const auto patience = this->patience();
-  bool work = look_or_end_turn(transfers_ == 0);  // a disk's requests wait for each other as below
+  bool work = look_or_end_turn(!transferred_);  // a disk's requests have waited for each other already
   if (work || transfers_queued_ || patience.count() > 0) flush();
   work = work || ready() || look_for(patience) || rest();
   if (!work) {
-    transfers_queued_ = false;
-    if (alone()) give_way_or_not();
+    transfers_queued_ = transferred_ = false;
+    choose_policy();
     ::io_uring_submit_and_wait(&ring_, 1);
     waited(Clock::now() - begin);
   }
   harvest();
-}
-
-// On one CPU it matters who goes first when the guest rings. If the loop does, a guest that has one request
-// at a time need not halt in between. If the guest does, it adds all the requests it has, and they are one
-// batch with one interrupt: so it is under SCHED_BATCH (sched(7)). Which is better is seen by trying: giving
-// way pays if many requests come of it.
-void UringLoop::give_way_or_not() {
-  constexpr unsigned kMany = 5;     // requests between two sleeps; one of 1 MiB comes in up to three
-  constexpr unsigned kTries = 4;    // sleeps to find out whether it pays
-  constexpr unsigned kPause = 128;  // sleeps until it is tried again
-  const unsigned transfers = std::exchange(transfers_, 0);
-  if (transfers == 0) return;
-  if (gives_way_ && transfers >= kMany) {
-    against_ = 0;
-    return;
-  }
-  if (++against_ < (gives_way_ ? kTries : kPause)) return;
-  against_ = 0;
-  const int policy = ::sched_getscheduler(0);
-  if (policy != SCHED_OTHER && policy != SCHED_BATCH) return;  // the user's choice
-  gives_way_ = policy == SCHED_OTHER;
-  const sched_param none{};
-  ::sched_setscheduler(0, gives_way_ ? SCHED_BATCH : SCHED_OTHER, &none);
 }
 
 // Without a system call, unless the kernel's flags ask for one.

@@ -45,15 +45,12 @@ class UringLoop final : public EventLoop {
   void arm(uint64_t id, const Watched& watched);
   [[nodiscard]] bool ready();
   [[nodiscard]] bool look_for(std::chrono::nanoseconds patience);
-  void give_way_or_not();
   void harvest();
   void dispatch(uint64_t tag, int32_t result);
 
   io_uring ring_{};
   bool transfers_queued_ = false;  // since the last submission
-  unsigned transfers_ = 0;         // since the loop last slept
-  bool gives_way_ = false;         // waking up does not interrupt others
-  unsigned against_ = 0;           // times in a row that it slept and this did not seem right
+  bool transferred_ = false;       // since the loop last slept
   uint64_t rung_ = 0;              // where all bells' counts are read to; nobody looks at them
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Watched> watched_;
