@@ -14,6 +14,9 @@ using backend::VnetHeader;
 constexpr size_t kHeader = sizeof(VnetHeader);
 // Frames of one turn of the loop, each way: a busy network must not keep the loop from its disks.
 constexpr int kShare = 64;
+// What a frame counts for the loop, where five requests without a sleep are many, for a disk's large transfer
+// comes in three: of frames three are many, for an answer follows upon each question.
+constexpr unsigned kRequestsPerFrame = 2;
 // readv(2) takes 1024 vectors; one is for what spills.
 constexpr size_t kMostParts = 1023;
 
@@ -63,7 +66,10 @@ Result<void> NetPair::begin() {
 }
 
 void NetPair::disable() {
-  if (!std::exchange(enabled_, false)) return;
+  if (!enabled_) return;
+  end_turn();
+  loop_.done_with(*this);
+  enabled_ = false;
   backend_.stop();
   receive_throttle_.stop();
   transmit_throttle_.stop();
@@ -80,6 +86,7 @@ void NetPair::stop() {
 }
 
 void NetPair::fail(std::string_view why) {
+  staged_ = false;
   stop();
   session_.fail(why);
 }
@@ -90,23 +97,44 @@ void NetPair::handle_link_up() {
 
 void NetPair::handle_transmit() {
   if (!working()) return;
-  auto& queue = *transmit_;
-  queue.disable_doorbell();
-  int share = kShare;
-  while (share > 0 && !transmit_throttle_.closed()) {
-    auto popped = queue.pop();
-    if (!popped) return fail(to_string(popped.error()));
-    if (!*popped) {
-      if (queue.enable_doorbell()) continue;
-      break;
+  transmit_->disable_doorbell();
+  take_frames();
+  if (working()) loop_.keep_busy(*this);  // until rest() lets the driver ring again
+}
+
+// What the driver has added. True if there was anything.
+bool NetPair::take_frames() {
+  bool some = false;
+  for (int share = kShare; share > 0 && working() && !transmit_throttle_.closed(); --share) {
+    auto popped = transmit_->pop();
+    if (!popped) {
+      fail(to_string(popped.error()));
+      return false;
     }
+    if (!*popped) break;
     auto& chain = **popped;
-    if (!transmit(chain)) return fail("a frame without a header");
-    queue.complete(std::move(chain), 0);
-    --share;
+    if (!transmit(chain)) {
+      fail("a frame without a header");
+      return false;
+    }
+    transmit_->stage(std::move(chain), 0);
+    staged_ = some = true;
+    loop_.took(kRequestsPerFrame);
   }
+  return some;
+}
+
+void NetPair::end_turn() {
+  if (!std::exchange(staged_, false) || !working()) return;
+  transmit_->publish();
   session_.driver->notify_used(transmit_index_);
-  if (share == 0) session_.driver->handle_again(transmit_index_);
+}
+
+// Where there is a limit, its timer asks again.
+bool NetPair::rest() {
+  if (!working() || transmit_throttle_.closed() || !transmit_->enable_doorbell()) return false;
+  transmit_->disable_doorbell();
+  return take_frames();
 }
 
 // False for a driver that is broken; a frame that cannot be sent is not sent.
@@ -278,6 +306,7 @@ void NetPair::deliver(size_t length) {
     queue.stage(std::move(chain), static_cast<uint32_t>(filled));
   }
   queue.publish();
+  loop_.took(kRequestsPerFrame);
   received_.count(length - kHeader);
 }
 

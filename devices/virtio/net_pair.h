@@ -35,7 +35,7 @@ struct NetSession {
   void fail(std::string_view why);  // any loop of the device
 };
 
-class NetPair {
+class NetPair final : public Busy {
  public:
   struct Counts {
     uint64_t frames = 0;
@@ -73,6 +73,10 @@ class NetPair {
   void handle_transmit();
   void handle_link_up();
 
+  void end_turn() override;
+  bool look() override { return take_frames(); }
+  bool rest() override;
+
   [[nodiscard]] Counts received() const { return received_.read(); }  // any thread
   [[nodiscard]] Counts sent() const { return sent_.read(); }
 
@@ -100,6 +104,7 @@ class NetPair {
   };
 
   [[nodiscard]] bool working() const { return enabled_ && !session_.broken; }
+  bool take_frames();
   [[nodiscard]] bool transmit(const Chain& chain);
   [[nodiscard]] Progress receive_frame();
   [[nodiscard]] Progress finish_frame();
@@ -125,6 +130,7 @@ class NetPair {
   bool enabled_ = false;
   Queue* receive_ = nullptr;
   Queue* transmit_ = nullptr;
+  bool staged_ = false;        // sent frames that are not given back yet
   bool receiving_ = false;     // the backend may call
   std::deque<Chain> buffers_;  // receive buffers taken from the queue and not yet filled
   size_t buffer_bytes_ = 0;    // the sum of their sizes
