@@ -227,6 +227,22 @@ TEST_F(NetTest, SendsMoreThanATurnsShare) {
   EXPECT_EQ(net_.sent().frames, 1280U);
 }
 
+// The doorbell is off until the loop rests, and what is sent until then is given back together.
+TEST_F(NetTest, WhatFollowsAtOnceNeedsNoDoorbell) {
+  driver_->start();
+  const std::vector frame{tx().readable(bytes_of({})), tx().readable(frame_of(60))};
+  on_loop([&] {
+    tx().add(frame);
+    net_.handle_queue(Net::kTransmit);
+    EXPECT_EQ(fake_.sent.size(), 1U);
+    EXPECT_EQ(tx().used_index(), 0);
+    tx().add(frame);
+  });
+  driver_->wait_used(Net::kTransmit);
+  driver_->wait_used(Net::kTransmit);
+  EXPECT_EQ(net_.sent().frames, 2U);
+}
+
 TEST_F(NetTest, ReceivesIntoOneBuffer) {
   driver_->start(kBasic, 64);
   add_receive(1600, 4);
