@@ -144,7 +144,8 @@ def boot(job: dict, scratch: Path) -> dict:
         pids = instruments.family(monitor.pid)
         result["ram_kib"] = instruments.memory(pids, guest.memory << 20)["ram_kib"]
         time.sleep(2)
-        result["beside_kib"] = instruments.memory(pids, guest.memory << 20)["beside_kib"]
+        memory = instruments.memory(pids, guest.memory << 20)
+        result |= {name: memory[name] for name in ("beside_kib", "anonymous_kib")}
     return result
 
 

@@ -132,7 +132,8 @@ def parse_smaps(text: str) -> list[dict]:
 
 
 def split_memory(mappings: list[dict], guest_memory: int) -> dict[str, int]:
-    """Of one process, in KiB: PSS beside guest memory, and what is resident of guest memory (of that many bytes).
+    """Of one process, in KiB: PSS beside guest memory, and what of it is anonymous, so no other process's too; and what
+    is resident of guest memory (of that many bytes).
 
     Guest memory is what lies in runs of adjacent writable mappings that are together at least a quarter of its size: a
     monitor may split it at the hole below 4 GiB or map a kernel's file into it, and Linux splits it at an madvise.
@@ -144,18 +145,19 @@ def split_memory(mappings: list[dict], guest_memory: int) -> dict[str, int]:
             runs[-1].append(mapping)
         else:
             runs.append([mapping])
-    beside = ram = 0
+    beside = anonymous = ram = 0
     for run in runs:
         size = run[-1]["end"] - run[0]["start"]
         if size >= guest_memory // 4 and run[0]["mode"].startswith("rw"):
             ram += sum(mapping["Rss"] for mapping in run)
         else:
             beside += sum(mapping["Pss"] for mapping in run)
-    return {"beside_kib": beside, "ram_kib": ram}
+            anonymous += sum(mapping["Anonymous"] for mapping in run)
+    return {"beside_kib": beside, "anonymous_kib": anonymous, "ram_kib": ram}
 
 
 def memory(pids: list[int], guest_memory: int) -> dict[str, int]:
-    total = {"beside_kib": 0, "ram_kib": 0}
+    total = {"beside_kib": 0, "anonymous_kib": 0, "ram_kib": 0}
     for pid in pids:
         with contextlib.suppress(OSError):
             for key, value in split_memory(parse_smaps(Path(f"/proc/{pid}/smaps").read_text()), guest_memory).items():

@@ -46,6 +46,8 @@ BOOT_ROWS = (
     Row("exits-pci", "all exits of that boot, over PCI", "boot", "exits", "", targets=(Target(3800),)),
     Row("memory", "private memory (PSS) beside guest RAM, disk and tap, guest idle", "boot", "beside_kib", "MiB",
         scale=1 / 1024, targets=(Target(2),)),
+    Row("memory-anonymous", "of it, what is no file's: all that one more machine of the same program costs", "boot",
+        "anonymous_kib", "MiB", scale=1 / 1024),
     Row("ram-touched", "guest RAM touched at init", "boot", "ram_kib", "MiB", scale=1 / 1024, targets=(Target(88),)),
     Row("boot-ordinary", "process start → guest init, ordinary lab", "boot-ordinary", "seconds", "s",
         targets=(Target(0.58, Q35),)),
