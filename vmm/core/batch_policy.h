@@ -29,7 +29,7 @@ class BatchPolicy {
  private:
   static constexpr unsigned kMany = 5;     // requests in the mean
   static constexpr unsigned kSpan = 8;     // sleeps that the mean goes back
-  static constexpr unsigned kPause = 256;  // sleeps until it is tried again
+  static constexpr unsigned kPause = 128;  // sleeps until it is tried again
 
   bool batch_ = false;
   unsigned waited_ = 0;
