@@ -10,6 +10,8 @@ namespace vmm {
 
 class BatchPolicy {
  public:
+  [[nodiscard]] bool batch() const { return batch_; }
+
   // The loop is about to sleep, and has taken up so many requests since it last did. True if it is to sleep
   // under SCHED_BATCH. What pays is seen by trying now and then: if many requests come together.
   [[nodiscard]] bool sleeps_after(unsigned requests) {

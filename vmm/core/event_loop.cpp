@@ -32,6 +32,11 @@ bool has_one_cpu() {
   return ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) == 1;
 }
 
+void set_policy(int policy) {
+  const sched_param none{};
+  ::sched_setscheduler(0, policy, &none);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create(Engine engine) {
@@ -104,6 +109,9 @@ void EventLoop::run() {
   run_posted();
   end_turn();
   flush();
+  // The thread is left as it was found: it may run this loop again.
+  if (chooses_policy_ && policy_.batch()) set_policy(SCHED_OTHER);
+  policy_ = {};
   stop_.store(false);
   thread_.store({});
 }
@@ -135,10 +143,9 @@ void EventLoop::end_turn() {
 }
 
 void EventLoop::choose_policy() {
+  const bool before = policy_.batch();
   const bool batch = policy_.sleeps_after(std::exchange(taken_, 0));
-  if (!chooses_policy_ || batch == std::exchange(batch_, batch)) return;
-  const sched_param none{};
-  ::sched_setscheduler(0, batch ? SCHED_BATCH : SCHED_OTHER, &none);
+  if (chooses_policy_ && batch != before) set_policy(batch ? SCHED_BATCH : SCHED_OTHER);
 }
 
 std::chrono::nanoseconds EventLoop::patience() const {

@@ -165,7 +165,6 @@ class EventLoop {
   std::chrono::nanoseconds patience_{0};
   BatchPolicy policy_;
   unsigned taken_ = 0;           // requests, since the loop last slept
-  bool batch_ = false;           // the thread is under SCHED_BATCH
   bool chooses_policy_ = false;  // SCHED_OTHER or SCHED_BATCH
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by mutex_

@@ -2,6 +2,7 @@
 #include "vmm/core/event_loop.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -259,6 +260,25 @@ TEST_P(EventLoopTest, WhoIsDoneIsNotAsked) {
   });
   loop_->run();
   EXPECT_EQ(busy.calls, "");
+}
+
+// Requests that come together are waited for, and the thread that ran the loop is left as it was.
+TEST_P(EventLoopTest, ManyRequestsChooseThePolicyWhileTheLoopRuns) {
+  if (::sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "this process has another scheduling policy";
+  for (int round = 0; round < 2; ++round) {
+    int left = 1000;
+    int batched = 0;
+    std::function<void()> work = [&] {
+      loop_->took(10);
+      batched += ::sched_getscheduler(0) == SCHED_BATCH ? 1 : 0;
+      if (--left == 0) return loop_->stop();
+      loop_->post(work);
+    };
+    loop_->post(work);
+    loop_->run();
+    EXPECT_GT(batched, 500);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, EventLoopTest,
