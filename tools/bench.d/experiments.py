@@ -20,6 +20,9 @@ LINE = f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {SAYS_INIT}"
 MOST_IDLE = 0.1
 
 
+NOT_QUICK = ("cloud-hypervisor-bzimage", "firecracker-pci")
+
+
 class Missing(Exception):
     """A file that an experiment needs is not there; the text says who makes it."""
 
@@ -53,6 +56,7 @@ class Experiment:
     native: bool = False           # and once a turn without a guest, for the limit
     warm_up: bool = False          # one unmeasured run of ours before
     quick: bool = True             # also with --quick
+    not_quick: tuple[str, ...] = NOT_QUICK  # but not of these
 
 
 def boot(images: Images, **more) -> dict:
@@ -75,13 +79,12 @@ TAP_GUEST, TAP_HOST = "10.77.0.2", "10.77.0.1"
 USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # libslirp's
 REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
 
-NOT_QUICK = ("cloud-hypervisor-bzimage", "firecracker-pci")
-
 FREES = ("init=/bin/sh -- -c \"mount -t tmpfs -o size=400M none /tmp; dd if=/dev/zero of=/tmp/f bs=1M count=300; "
          "echo @''@full; sleep 1; rm /tmp/f; echo @''@freed; exec sleep 99999\"")
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (
-    Experiment("boot", COUNTED, boot, ours=("vmm-pci", "vmm-mmio"), warm_up=True),  # the first: it fills the cache
+    Experiment("boot", COUNTED, boot, ours=("vmm-pci", "vmm-mmio"), warm_up=True,  # the first: it fills the cache
+               not_quick=(*NOT_QUICK, "qemu-microvm")),  # whose real time is several times that of the others
     Experiment("boot-cold", COUNTED, lambda images: boot(images, cache="new"), peers=False),
     Experiment("boot-own-line", COUNTED, lambda images: boot(images, guest=images.debian(append=SAYS_INIT)),
                peers=False),
