@@ -25,8 +25,8 @@ void set_log_level(LogLevel level);
 void log_line(LogLevel level, std::string_view text);
 
 template <typename... Args>
-void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
-  if (level <= log_level()) log_line(level, fmt::format(format, std::forward<Args>(args)...));
+[[gnu::cold]] void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
+  if (level <= log_level()) log_line(level, fmt::vformat(format, fmt::make_format_args(args...)));
 }
 
 // Lets the first few messages of one kind through and counts the rest.

@@ -5,7 +5,8 @@
 
 namespace vmm {
 
-tl::unexpected<Error> make_failure(int code, std::string act) {
+tl::unexpected<Error> make_failure(int code, fmt::string_view format, fmt::format_args args) {
+  auto act = fmt::vformat(format, args);
   if (code != 0) act += ": " + std::generic_category().message(code);
   return tl::unexpected(Error{std::move(act), code});
 }

@@ -22,16 +22,18 @@ template <typename T>
 using Result = tl::expected<T, Error>;
 
 // "ACT: strerror(code)", or just ACT when code is 0.
-[[nodiscard]] tl::unexpected<Error> make_failure(int code, std::string act);
+[[nodiscard]] tl::unexpected<Error> make_failure(int code, fmt::string_view format, fmt::format_args args);
 
+// Cold, as what leads to it then is, too: kept apart from what every machine runs, and small.
 template <typename... Args>
-[[nodiscard]] tl::unexpected<Error> fail(int code, fmt::format_string<Args...> format, Args&&... args) {
-  return make_failure(code, fmt::format(format, std::forward<Args>(args)...));
+[[nodiscard, gnu::cold]] tl::unexpected<Error> fail(int code, fmt::format_string<Args...> format,
+                                                    Args&&... args) {
+  return make_failure(code, format, fmt::make_format_args(args...));
 }
 
 template <typename... Args>
-[[nodiscard]] tl::unexpected<Error> fail(fmt::format_string<Args...> format, Args&&... args) {
-  return make_failure(0, fmt::format(format, std::forward<Args>(args)...));
+[[nodiscard, gnu::cold]] tl::unexpected<Error> fail(fmt::format_string<Args...> format, Args&&... args) {
+  return make_failure(0, format, fmt::make_format_args(args...));
 }
 
 }  // namespace vmm
@@ -39,16 +41,18 @@ template <typename... Args>
 // Leaves the enclosing function with the error of `expr`, if it has one. The only control-flow macros here.
 #define VMM_TRY_NAME2(a, b) a##b
 #define VMM_TRY_NAME(a, b) VMM_TRY_NAME2(a, b)
-#define VMM_TRY(expr)                                                              \
-  do {                                                                             \
-    auto vmm_try_result = (expr);                                                  \
-    if (!vmm_try_result) return tl::unexpected(std::move(vmm_try_result.error())); \
+#define VMM_TRY(expr)                                           \
+  do {                                                          \
+    auto vmm_try_result = (expr);                               \
+    if (!vmm_try_result) [[unlikely]]                           \
+      return tl::unexpected(std::move(vmm_try_result.error())); \
   } while (false)
 // VMM_TRY_ASSIGN(auto x, f()): x is the value of f(), or the function returns f's error.
 // NOLINTBEGIN(bugprone-macro-parentheses): the target may be a declaration, which takes none.
-#define VMM_TRY_ASSIGN_TO(tmp, target, expr)               \
-  auto tmp = (expr);                                       \
-  if (!tmp) return tl::unexpected(std::move(tmp.error())); \
+#define VMM_TRY_ASSIGN_TO(tmp, target, expr)       \
+  auto tmp = (expr);                               \
+  if (!tmp) [[unlikely]]                           \
+    return tl::unexpected(std::move(tmp.error())); \
   target = std::move(*tmp)
 // NOLINTEND(bugprone-macro-parentheses)
 #define VMM_TRY_ASSIGN(target, expr) VMM_TRY_ASSIGN_TO(VMM_TRY_NAME(vmm_try_, __LINE__), target, expr)

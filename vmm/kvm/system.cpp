@@ -52,7 +52,7 @@ Error open_error(int code) {
           "`vmm doctor`",
           code};
     default:
-      return make_failure(code, "open /dev/kvm").value();
+      return fail(code, "open /dev/kvm").value();
   }
 }
 
