@@ -51,6 +51,22 @@ def boot_small_kernel(bench: Bench) -> None:
 
 
 @case
+def static_program(bench: Bench) -> None:
+    """vmm-static, which lies beside vmm: the same machine, but no user network."""
+    program = bench.vmm.with_name("vmm-static")
+    machine = ["--kernel", str(bench.image("guest.bzImage")), "--disk", f"{bench.image('tiny.ext4')},ro", "--cpu",
+               bench.cpu]
+    with Guest(program, [*machine, "--net", "none"], limit=bench.limit) as guest:
+        guest.expect(PROMPT)
+        guest.send("poweroff\n")
+        guest.ended(0)
+    refused = subprocess.run([program, *machine], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                             check=False)
+    require(refused.returncode == 1 and "use --net tap=NAME or none" in refused.stderr,
+            f"a user network is not refused: {refused.returncode}, {refused.stderr}")
+
+
+@case
 def virtio_console(bench: Bench) -> None:
     """On the terminal it is the guest's console, and costs less than a serial port."""
     machine = ["--kernel", str(bench.image("guest.bzImage")), "--disk", f"{bench.image('tiny.ext4')},ro",

@@ -71,10 +71,14 @@ def in_lab() -> bool:
 
 
 class Vmm(Peer):
+    def __init__(self, kind: str, variant: str, path: str):
+        super().__init__(kind, variant, path)
+        self.transport = "mmio" if variant == "mmio" else "pci"
+
     def command(self, guest: Guest, scratch: Path) -> list[str]:
         # The lab's processor does not let KVM see XSETBV: a guest would find sizes that contradict each other.
         command = [self.path, "--kernel", guest.kernel, "--memory", f"{guest.memory}M", "--cpus", str(guest.cpus),
-                   "--transport", self.variant or "pci", "--cpu", "host,-xsave" if in_lab() else "host"]
+                   "--transport", self.transport, "--cpu", "host,-xsave" if in_lab() else "host"]
         if guest.initrd:
             command += ["--initrd", guest.initrd]
         if guest.cmdline:
@@ -197,7 +201,7 @@ class Kvmtool(Peer):
 
 # Name of --peer: the class, and the variants that are run of it.
 FAMILIES: dict[str, tuple[type[Peer], tuple[str, ...]]] = {
-    "vmm": (Vmm, ("pci", "mmio")),
+    "vmm": (Vmm, ("pci", "mmio", "static")),
     "qemu": (Qemu, ("q35", "microvm")),
     "firecracker": (Firecracker, ("mmio", "pci")),
     "cloud-hypervisor": (CloudHypervisor, ("elf", "bzimage")),

@@ -46,6 +46,8 @@ BOOT_ROWS = (
     Row("exits-pci", "all exits of that boot, over PCI", "boot", "exits", "", targets=(Target(3800),)),
     Row("memory", "private memory (PSS) beside guest RAM, disk and tap, guest idle", "boot", "beside_kib", "MiB",
         scale=1 / 1024, targets=(Target(2),)),
+    Row("memory-static", "the same of vmm-static, which shares no libraries", "boot", "beside_kib", "MiB",
+        ours="vmm-static", scale=1 / 1024, targets=(Target(2),)),
     Row("memory-anonymous", "of it, what is no file's: all that one more machine of the same program costs", "boot",
         "anonymous_kib", "MiB", scale=1 / 1024),
     Row("ram-touched", "guest RAM touched at init", "boot", "ram_kib", "MiB", scale=1 / 1024, targets=(Target(88),)),
@@ -56,6 +58,8 @@ BOOT_ROWS = (
 START_ROWS = (
     Row("start", "process start → first KVM_RUN on this host, Debian's kernel, 128 MiB, by strace", "start", "ms", "ms",
         targets=(Target(0.25, "qemu-microvm"),), phases_are="from exec to the first ioctl for"),
+    Row("start-static", "the same of vmm-static", "start", "ms", "ms", ours="vmm-static",
+        targets=(Target(0.25, "qemu-microvm"),)),
     Row("start-payload", "process start → first instruction of a payload, by vmm's own receipt", "start-payload", "ms",
         "ms", targets=(Target(5),), phases_are="time taken by"),
 )
