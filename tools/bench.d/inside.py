@@ -26,6 +26,7 @@ import workloads  # noqa: E402
 
 TRIES = 3     # of a boot that was disturbed
 MARK = b"@@"  # what the guest's init says first
+KERNEL_SETTLES = 3  # seconds; until then vmm's cache takes a file for one that may yet change, and reads all of it
 
 
 class Trouble(Exception):
@@ -294,6 +295,8 @@ def settle_guest(guest: dict, files: dict[str, list], folder: Path) -> dict:
                     copy.seek(start)
                     while copy.tell() < end:
                         copy.write(source.read(min(1 << 20, end - copy.tell())))
+            if path == guest.get("kernel"):
+                time.sleep(KERNEL_SETTLES)
         return str(target)
 
     return guest | {name: copied(guest[name]) for name in ("kernel", "elf", "initrd") if guest.get(name)} | {
