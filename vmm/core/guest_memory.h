@@ -7,6 +7,8 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -62,17 +64,23 @@ class GuestSlice {
   [[nodiscard]] uint16_t load_acquire16(size_t offset) const;
   void store_release16(size_t offset, uint16_t value) const;
 
+  // One object, with the same precondition. It is fetched once, whatever the guest does meanwhile: past the
+  // fence the compiler can neither fetch it again nor take what it has stored for what is there.
   template <typename T>
   [[nodiscard]] T load(size_t offset) const {
     static_assert(std::is_trivially_copyable_v<T>);
+    assert(offset <= size_ && sizeof(T) <= size_ - offset);
     T value;
-    copy_in(std::as_writable_bytes(std::span{&value, 1}), offset);
+    std::memcpy(&value, data_ + offset, sizeof value);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     return value;
   }
   template <typename T>
   void store(size_t offset, const T& value) const {
     static_assert(std::is_trivially_copyable_v<T>);
-    copy_out(std::as_bytes(std::span{&value, 1}), offset);
+    assert(offset <= size_ && sizeof(T) <= size_ - offset);
+    std::memcpy(data_ + offset, &value, sizeof value);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
   }
 
  private:
