@@ -205,8 +205,8 @@ def native(job: dict, scratch: Path) -> dict:
     file = disk_file(folder, b"")
     result: dict = {"troubles": {}}
     for step in workloads.steps(job["steps"], job["share"]):
-        # A monitor reads and writes the file through this machine's cache; so does fio here.
-        command = step.step(0).replace("/dev/vdb", file).replace("--direct=1", "--direct=0") \
+        # A monitor reads and writes the file through this machine's cache; so does fio here, which would else empty it.
+        command = step.step(0).replace("/dev/vdb", file).replace("--direct=1", "--direct=0 --invalidate=0") \
             if isinstance(step, workloads.Fio) else step.step("127.0.0.1")
         done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False)
