@@ -68,7 +68,7 @@ void EpollLoop::submit(const FileOp& op, IoCompletion& completion) {
 
 void EpollLoop::turn() {
   std::array<epoll_event, 64> events;
-  const int timeout = look_or_end_turn(true) || !pending_.empty() || rest() ? 0 : -1;
+  const int timeout = look_or_end_turn() || !pending_.empty() || rest() ? 0 : -1;
   if (timeout < 0) choose_policy();
   const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
   for (int i = 0; i < ready; ++i) {

@@ -126,7 +126,6 @@ void EventLoop::run_posted() {
 }
 
 void EventLoop::keep_busy(Busy& who) {
-  yielded_ = false;
   if (std::ranges::find(busy_, &who) == busy_.end()) busy_.push_back(&who);
 }
 
@@ -158,14 +157,9 @@ bool EventLoop::look() {
   return found;
 }
 
-bool EventLoop::look_or_end_turn(bool yields) {
+bool EventLoop::look_or_end_turn() {
   if (busy_.empty()) return false;
-  bool work = look();
-  if (!work && alone_ && yields && !std::exchange(yielded_, true)) {
-    // On one CPU whoever adds work does so only while we do not run.
-    ::sched_yield();
-    work = look();
-  }
+  const bool work = look();
   looked_ = work ? looked_ + 1 : 0;
   if (!work || looked_ >= kMostLooks) {
     looked_ = 0;

@@ -137,9 +137,8 @@ class EventLoop {
 
   // Submits what is queued, waits for something to do, and calls what is due.
   virtual void turn() = 0;
-  // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end. On
-  // one CPU, and if it `yields`, others get a chance to add some: once, until somebody becomes busy again.
-  bool look_or_end_turn(bool yields);
+  // For turn(), first of all: true if somebody busy has found work. If not, or not for ever, turns end.
+  bool look_or_end_turn();
   // For turn(). How long to look for work before sleeping; zero while nobody is busy, or on a single CPU.
   [[nodiscard]] std::chrono::nanoseconds patience() const;
   // True if somebody busy has found work.
@@ -161,7 +160,6 @@ class EventLoop {
   unsigned looked_ = 0;      // turns with work in a row, none of which was ended
   bool rested_ = false;      // the loop sleeps after somebody was busy
   const bool alone_;         // on one CPU: looking again would keep from working whoever makes the work
-  bool yielded_ = false;     // since somebody last became busy
   std::chrono::nanoseconds patience_{0};
   BatchPolicy policy_;
   unsigned taken_ = 0;           // requests, since the loop last slept

@@ -126,7 +126,6 @@ void UringLoop::submit(const FileOp& op, IoCompletion& completion) {
       break;
   }
   transfers_queued_ = true;
-  transferred_ = true;
   took(1);
   const auto tag = reinterpret_cast<uint64_t>(&completion);
   assert((tag & 1) == 0 && tag != kIgnored);
@@ -139,11 +138,11 @@ void UringLoop::submit(const FileOp& op, IoCompletion& completion) {
 void UringLoop::turn() {
   const auto begin = Clock::now();
   const auto patience = this->patience();
-  bool work = look_or_end_turn(!transferred_);  // a disk's requests have waited for each other already
+  bool work = look_or_end_turn();
   if (work || transfers_queued_ || patience.count() > 0) flush();
   work = work || ready() || look_for(patience) || rest();
   if (!work) {
-    transfers_queued_ = transferred_ = false;
+    transfers_queued_ = false;
     choose_policy();
     ::io_uring_submit_and_wait(&ring_, 1);
     waited(Clock::now() - begin);

@@ -50,7 +50,6 @@ class UringLoop final : public EventLoop {
 
   io_uring ring_{};
   bool transfers_queued_ = false;  // since the last submission
-  bool transferred_ = false;       // since the loop last slept
   uint64_t rung_ = 0;              // where all bells' counts are read to; nobody looks at them
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Watched> watched_;
