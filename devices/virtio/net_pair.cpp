@@ -17,6 +17,9 @@ constexpr int kShare = 64;
 // What a frame counts for the loop, where five requests without a sleep are many, for a disk's large transfer
 // comes in three: of frames three are many, for an answer follows upon each question.
 constexpr unsigned kRequestsPerFrame = 2;
+// What is a short frame, with header; and after so many of them that came alone, one is expected.
+constexpr size_t kShort = 1536;
+constexpr unsigned kLone = 8;
 // readv(2) takes 1024 vectors; one is for what spills.
 constexpr size_t kMostParts = 1023;
 
@@ -83,6 +86,7 @@ void NetPair::stop() {
   disable();
   buffers_.clear();
   buffer_bytes_ = 0;
+  room_.clear();
 }
 
 void NetPair::fail(std::string_view why) {
@@ -162,15 +166,37 @@ void NetPair::handle_receive() {
   auto& queue = *receive_;
   queue.disable_doorbell();
   auto progress = Progress::more;
-  for (int share = kShare; share > 0 && progress == Progress::more; --share) {
-    progress = unfinished_ ? finish_frame() : receive_frame();
+  const bool little = expects_little();
+  const int share = little ? 1 : kShare;
+  const auto before = received_.read();
+  for (int i = 0; i < share && progress == Progress::more; ++i) {
+    progress = unfinished_ ? finish_frame() : receive_frame(little);
   }
   if (progress == Progress::broken) return;
+  learn(before);
   session_.driver->notify_used(receive_index_);
   // Without buffers the driver's doorbell wakes us, and where there is a limit its timer; else the backend
   // does.
   want_receive(progress == Progress::more || progress == Progress::wait_for_frames);
-  if (progress == Progress::more) session_.driver->handle_again(receive_index_);
+  if (progress == Progress::more && (!little || unfinished_)) session_.driver->handle_again(receive_index_);
+}
+
+// A look for the frame behind the last one costs a call, and each buffer that a call may fill costs it time.
+// Where frames are short and come one at a time, in answer to what the guest sends, one is taken into what
+// one needs: if there are more, the backend says so soon enough, and what is longer spills. Now and then it
+// is tried.
+bool NetPair::expects_little() const {
+  return lone_ >= kLone && lone_ < 2 * kLone && session_.negotiated(net_feature::kMergeable);
+}
+
+void NetPair::learn(const Counts& before) {
+  const auto now = received_.read();
+  const uint64_t frames = now.frames - before.frames;
+  if (frames > 1 || now.bytes - before.bytes > kShort) {
+    lone_ = 0;
+  } else if (frames == 1) {
+    lone_ = lone_ == 2 * kLone ? kLone : lone_ + 1;
+  }
 }
 
 void NetPair::want_receive(bool wanted) {
@@ -195,35 +221,32 @@ std::optional<NetPair::Progress> NetPair::add_buffers(size_t bytes) {
       return Progress::broken;
     }
     buffer_bytes_ += chain.writable_size();
+    [[maybe_unused]] const bool whole = chain.writable_iov(0, chain.writable_size(), room_);
+    assert(whole);
     buffers_.push_back(std::move(chain));
   }
   return std::nullopt;
 }
 
-// The buffers at hand as parts_, without more of them than a frame can fill. Bytes.
-size_t NetPair::lay_out_buffers() {
+// Buffers at hand as parts_, as many as so many bytes need and one call takes. Bytes.
+size_t NetPair::lay_out_room(size_t bytes) {
   parts_.clear();
-  size_t bytes = 0;
-  for (const auto& chain : buffers_) {
-    if (bytes >= session_.most_bytes || parts_.size() >= kMostParts) break;
-    [[maybe_unused]] const bool whole = chain.writable_iov(0, chain.writable_size(), parts_);
-    assert(whole);
-    bytes += chain.writable_size();
+  size_t room = 0;
+  for (const auto& part : room_) {
+    if (room >= bytes || parts_.size() == kMostParts) break;
+    parts_.push_back(part);
+    room += part.iov_len;
   }
-  while (parts_.size() > kMostParts) {
-    bytes -= parts_.back().iov_len;
-    parts_.pop_back();
-  }
-  return bytes;
+  return room;
 }
 
-NetPair::Progress NetPair::receive_frame() {
+NetPair::Progress NetPair::receive_frame(bool little) {
   if (receive_throttle_.closed()) return Progress::wait_for_limit;
   if (const auto stop = add_buffers(session_.most_bytes)) return *stop;
   if (buffers_.empty()) {
     return receive_->enable_doorbell() ? Progress::more : Progress::wait_for_buffers;
   }
-  const size_t room = lay_out_buffers();
+  const size_t room = lay_out_room(little ? kShort : session_.most_bytes);
   parts_.push_back({spill_.get(), kLongestFrame});
   const int count = backend_.receive(parts_);
   if (count < 0) {
@@ -297,14 +320,19 @@ void NetPair::deliver(size_t length) {
     assert(wrote);
   }
   rest = length;
+  size_t given = 0;
   for (; count > 0; --count) {
     auto chain = std::move(buffers_.front());
     buffers_.pop_front();
-    buffer_bytes_ -= chain.writable_size();
+    given += chain.writable_size();
     const size_t filled = std::min(rest, chain.writable_size());
     rest -= filled;
     queue.stage(std::move(chain), static_cast<uint32_t>(filled));
   }
+  buffer_bytes_ -= given;
+  auto kept = room_.begin();
+  for (; given > 0; ++kept) given -= kept->iov_len;
+  room_.erase(room_.begin(), kept);
   queue.publish();
   loop_.took(kRequestsPerFrame);
   received_.count(length - kHeader);

@@ -106,10 +106,12 @@ class NetPair final : public Busy {
   [[nodiscard]] bool working() const { return enabled_ && !session_.broken; }
   bool take_frames();
   [[nodiscard]] bool transmit(const Chain& chain);
-  [[nodiscard]] Progress receive_frame();
+  [[nodiscard]] bool expects_little() const;
+  void learn(const Counts& before);
+  [[nodiscard]] Progress receive_frame(bool little);
   [[nodiscard]] Progress finish_frame();
   [[nodiscard]] std::optional<Progress> add_buffers(size_t bytes);
-  [[nodiscard]] size_t lay_out_buffers();
+  [[nodiscard]] size_t lay_out_room(size_t bytes);
   void deliver(size_t length);
   void write_to_buffers(size_t offset, std::span<const std::byte> bytes);
   void want_receive(bool wanted);
@@ -132,8 +134,10 @@ class NetPair final : public Busy {
   Queue* transmit_ = nullptr;
   bool staged_ = false;        // sent frames that are not given back yet
   bool receiving_ = false;     // the backend may call
+  unsigned lone_ = 0;          // short frames in a row that came alone; see expects_little()
   std::deque<Chain> buffers_;  // receive buffers taken from the queue and not yet filled
   size_t buffer_bytes_ = 0;    // the sum of their sizes
+  std::vector<iovec> room_;    // where they are, in their order
   std::optional<Unfinished> unfinished_;
   std::unique_ptr<std::byte[]> spill_;  // kLongestFrame; untouched memory as long as nothing spills
   std::vector<iovec> parts_;            // of the frame at hand

@@ -362,6 +362,45 @@ TEST_F(NetTest, AFloodWithoutBuffersIsLeftAloneAndRecovers) {
 }
 
 // HG47
+TEST_F(NetTest, ShortFramesThatComeAloneCostACallEach) {
+  driver_->start(128);
+  add_receive(2048, 100);
+  const auto calls_for = [this](int frames) {
+    const auto calls = [this] {
+      int count = 0;
+      on_loop([&] { count = fake_.receives; });
+      return count;
+    };
+    const int before = calls();
+    for (int i = 0; i < frames; ++i) {
+      arrive(frame_of(60));
+      EXPECT_EQ(receive().frame, frame_of(60));
+    }
+    return calls() - before;
+  };
+  EXPECT_GE(calls_for(8), 16) << "each time it looks for another";
+  EXPECT_EQ(calls_for(8), 8);
+  EXPECT_EQ(calls_for(9), 10) << "once it was tried";
+}
+
+TEST_F(NetTest, WhatFollowsShortFramesIsWhole) {
+  driver_->start(128);
+  add_receive(2048, 100);
+  for (size_t alone = 0; alone < 20; ++alone) {
+    for (size_t i = 0; i < alone; ++i) {
+      arrive(frame_of(60 + i));
+      EXPECT_EQ(receive().frame, frame_of(60 + i));
+    }
+    arrive(frame_of(9000));
+    EXPECT_TRUE(receive().frame == frame_of(9000)) << alone;
+    on_loop([&] {
+      for (size_t length = 60; length < 72; ++length) fake_.arrive(frame_of(length));
+    });
+    for (size_t length = 60; length < 72; ++length) EXPECT_EQ(receive().frame, frame_of(length));
+    add_receive(2048, static_cast<int>(alone) + 17);
+  }
+}
+
 TEST_F(NetTest, LinkChangesReachTheDriver) {
   driver_->start();
   const auto before = driver_->interrupts.config_count();
