@@ -8,7 +8,7 @@
 
 namespace vmm::pci {
 
-Result<Gpa> BarSpace::allocate(uint64_t size) {
+Result<uint64_t> BarSpace::allocate(uint64_t size) {
   assert(std::has_single_bit(size));
   const std::lock_guard lock{mutex_};
   uint64_t base = 0;
@@ -16,21 +16,21 @@ Result<Gpa> BarSpace::allocate(uint64_t size) {
   base &= ~(size - 1);
   if (wraps || !inside(base, size)) {
     return fail("place a PCI BAR of {:#x} bytes: the window at {:#x} is full, use fewer devices", size,
-                window_.base.raw);
+                window_.base);
   }
   next_free_ = base + size;
-  return Gpa{base};
+  return base;
 }
 
 bool BarSpace::inside(uint64_t base, uint64_t size) const {
-  if (base < window_.base.raw) return false;
-  const uint64_t offset = base - window_.base.raw;
+  if (base < window_.base) return false;
+  const uint64_t offset = base - window_.base;
   return offset <= window_.size && size <= window_.size - offset;
 }
 
 void BarSpace::map(BarRegion& region) {
   const uint64_t base = *region.wanted_;
-  if (!inside(base, region.size_) || !mmio_.map(base, region.size_, region.handler_, region.name_)) return;
+  if (!inside(base, region.size_) || !bus_.map(base, region.size_, region.handler_, region.name_)) return;
   region.mapped_ = base;
   for (auto& doorbell : region.doorbells_) bind(region, doorbell);
   for (const auto& [offset, size] : region.coalesced_) doorbells_.coalesce(Gpa{base + offset}, size);
@@ -42,7 +42,7 @@ void BarSpace::unmap(BarRegion& region) {
   for (const auto& [offset, size] : region.coalesced_) {
     doorbells_.uncoalesce(Gpa{*region.mapped_ + offset}, size);
   }
-  mmio_.unmap(*std::exchange(region.mapped_, std::nullopt));
+  bus_.unmap(*std::exchange(region.mapped_, std::nullopt));
 }
 
 void BarSpace::map_waiting() {
@@ -52,7 +52,7 @@ void BarSpace::map_waiting() {
 }
 
 void BarSpace::bind(const BarRegion& region, BarDoorbell& doorbell) {
-  const DoorbellAddress address{.space = DoorbellAddress::Space::mmio,
+  const DoorbellAddress address{.space = kind_,
                                 .address = *region.mapped_ + doorbell.offset,
                                 .length = doorbell.length,
                                 .match = std::nullopt};
@@ -70,7 +70,7 @@ void BarSpace::unbind(BarDoorbell& doorbell) {
 
 BarRegion::BarRegion(BarSpace& space, IoHandler& handler, uint64_t size, std::string name)
     : space_(space), handler_(handler), size_(size), name_(std::move(name)) {
-  assert(std::has_single_bit(size) && size >= 4096);
+  assert(std::has_single_bit(size) && size >= (space.kind_ == BarSpace::Kind::mmio ? 4096U : 4U));
   const std::lock_guard lock{space_.mutex_};
   space_.regions_.push_back(this);
 }
@@ -81,12 +81,11 @@ BarRegion::~BarRegion() {
   std::erase(space_.regions_, this);
 }
 
-void BarRegion::decode_at(std::optional<Gpa> base, Refusal refusal) {
-  const std::optional<uint64_t> wanted = base ? std::optional{base->raw} : std::nullopt;
+void BarRegion::decode_at(std::optional<uint64_t> base, Refusal refusal) {
   const std::lock_guard lock{space_.mutex_};
-  if (wanted == wanted_) return;
+  if (base == wanted_) return;
   space_.unmap(*this);
-  wanted_ = wanted;
+  wanted_ = base;
   if (wanted_) space_.map(*this);
   space_.map_waiting();
   if (wanted_ && !mapped_ && refusal == Refusal::counted && space_.refused_.pass()) {
@@ -96,9 +95,9 @@ void BarRegion::decode_at(std::optional<Gpa> base, Refusal refusal) {
   }
 }
 
-std::optional<Gpa> BarRegion::decoded_at() const {
+std::optional<uint64_t> BarRegion::decoded_at() const {
   const std::lock_guard lock{space_.mutex_};
-  return mapped_ ? std::optional{Gpa{*mapped_}} : std::nullopt;
+  return mapped_;
 }
 
 void BarRegion::add_doorbell(uint64_t offset, uint32_t length, int event_fd) {
@@ -111,7 +110,7 @@ void BarRegion::add_doorbell(uint64_t offset, uint32_t length, int event_fd) {
 void BarRegion::add_coalesced(uint64_t offset, uint64_t size) {
   assert(offset < size_ && size <= size_ - offset);
   const std::lock_guard lock{space_.mutex_};
-  assert(!mapped_);
+  assert(!mapped_ && space_.kind_ == BarSpace::Kind::mmio);
   coalesced_.emplace_back(offset, size);
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The window of guest-physical addresses where memory BARs are decoded, and the BARs in it. A guest may
-// program a BAR with any address: one outside the window, or one that another BAR has, is not decoded, so a
-// guest cannot lay a device over RAM, the interrupt controllers or its neighbour. It is decoded again as soon
-// as it is moved to a free place, or the place it asks for becomes free.
+// The window of guest-physical addresses where memory BARs are decoded, or of ports for I/O BARs, and the
+// BARs in it. A guest may program a BAR with any address: one outside the window, or one that another BAR
+// has, is not decoded, so a guest cannot lay a device over RAM, the interrupt controllers or its neighbour.
+// It is decoded again as soon as it is moved to a free place, or the place it asks for becomes free.
 //
 // Doorbells belong to a BAR and follow it: bound while it is decoded, at the address where it is.
 #pragma once
@@ -34,16 +34,18 @@ struct BarDoorbell {
 
 class BarSpace {
  public:
+  using Kind = DoorbellAddress::Space;
   struct Window {
-    Gpa base;
-    uint64_t size = 0;  // bytes
+    uint64_t base;
+    uint64_t size = 0;  // bytes, or ports
   };
-  BarSpace(Bus& mmio, DoorbellSink& doorbells, const Window& window)
-      : mmio_(mmio), doorbells_(doorbells), window_(window), next_free_(window.base.raw) {}
+  // `bus` is that of the kind.
+  BarSpace(Kind kind, Bus& bus, DoorbellSink& doorbells, const Window& window)
+      : kind_(kind), bus_(bus), doorbells_(doorbells), window_(window), next_free_(window.base) {}
 
   // A power-on address, aligned to `size` (a power of two), that no earlier call was given: the firmware's
   // part.
-  Result<Gpa> allocate(uint64_t size);
+  Result<uint64_t> allocate(uint64_t size);
 
   // How often a guest asked for an address that could not be decoded.
   [[nodiscard]] uint64_t refused() const { return refused_.seen(); }
@@ -58,7 +60,8 @@ class BarSpace {
   void bind(const BarRegion& region, BarDoorbell& doorbell);
   void unbind(BarDoorbell& doorbell);
 
-  Bus& mmio_;
+  const Kind kind_;
+  Bus& bus_;
   DoorbellSink& doorbells_;
   const Window window_;
   LogLimit refused_{1};
@@ -68,10 +71,11 @@ class BarSpace {
   std::vector<BarRegion*> regions_;
 };
 
-// The registers behind one memory BAR.
+// The registers behind one BAR.
 class BarRegion {
  public:
-  // `size`: bytes, a power of two, at least 4 KiB so that no page holds two devices.
+  // `size`: bytes or ports, a power of two; of memory at least 4 KiB so that no page holds two devices, of
+  // ports at least 4 (PCI 3.0, 6.2.5.1).
   BarRegion(BarSpace& space, IoHandler& handler, uint64_t size, std::string name);
   ~BarRegion();
   BarRegion(const BarRegion&) = delete;
@@ -79,17 +83,17 @@ class BarRegion {
 
   [[nodiscard]] uint64_t size() const { return size_; }
 
-  // Where the guest wants it; none: memory decoding is off. Not getting there is counted, and said once,
+  // Where the guest wants it; none: decoding is off. Not getting there is counted, and said once,
   // unless it is no fault of the guest.
   enum class Refusal : uint8_t { counted, expected };
-  void decode_at(std::optional<Gpa> base, Refusal refusal);
-  [[nodiscard]] std::optional<Gpa> decoded_at() const;
+  void decode_at(std::optional<uint64_t> base, Refusal refusal);
+  [[nodiscard]] std::optional<uint64_t> decoded_at() const;
 
   // Any thread. `length` as in DoorbellAddress. A doorbell the host refuses is logged; the write then reaches
   // the handler.
   void add_doorbell(uint64_t offset, uint32_t length, int event_fd);
   void remove_doorbell(uint64_t offset, int event_fd);
-  // Set-up: writes to this part may wait (DoorbellSink::coalesce).
+  // Set-up, memory only: writes to this part may wait (DoorbellSink::coalesce).
   void add_coalesced(uint64_t offset, uint64_t size);
 
  private:

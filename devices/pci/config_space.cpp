@@ -14,7 +14,7 @@ ConfigSpace::ConfigSpace(const Identity& identity) {
   set<uint16_t>(kClassCode + 1, static_cast<uint16_t>(identity.class_code >> 8));
   set<uint16_t>(kSubsystemVendorId, identity.subsystem_vendor);
   set<uint16_t>(kSubsystemId, identity.subsystem);
-  set_writable<uint16_t>(kCommand, kCommandMemory | kCommandBusMaster | kCommandIntxDisable);
+  set_writable<uint16_t>(kCommand, kCommandIo | kCommandMemory | kCommandBusMaster | kCommandIntxDisable);
   set_clear_on_one<uint16_t>(kStatus, 0xf900);  // parity, abort and system errors (6.2.3)
   set_writable<uint8_t>(kCacheLineSize, 0xff);
   set_writable<uint8_t>(kInterruptLine, 0xff);

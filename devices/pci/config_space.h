@@ -35,6 +35,7 @@ enum Reg : uint16_t {
 };
 
 // Command register (6.2.2).
+inline constexpr uint16_t kCommandIo = 1U << 0;
 inline constexpr uint16_t kCommandMemory = 1U << 1;
 inline constexpr uint16_t kCommandBusMaster = 1U << 2;
 inline constexpr uint16_t kCommandIntxDisable = 1U << 10;

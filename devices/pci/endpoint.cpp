@@ -12,14 +12,32 @@ constexpr size_t bar_register(uint8_t index) {
   return kBar0 + size_t{index} * 4;
 }
 
-constexpr uint32_t kBarFlags = 0xf;  // memory, type, prefetchable (PCI 3.0, 6.2.5.1)
+// What a BAR begins with (PCI 3.0, 6.2.5.1): which space, and of memory the type and whether prefetchable.
+constexpr uint32_t kBarIo = 1U << 0;
 constexpr uint32_t kBarType64 = 2U << 1;
+
+constexpr uint32_t bar_flags(Endpoint::BarKind kind) {
+  switch (kind) {
+    case Endpoint::BarKind::memory32:
+      return 0;
+    case Endpoint::BarKind::memory64:
+      return kBarType64;
+    case Endpoint::BarKind::io:
+      return kBarIo;
+  }
+  return 0;
+}
+
+constexpr uint32_t flags_mask(Endpoint::BarKind kind) {
+  return kind == Endpoint::BarKind::io ? 0x3 : 0xf;
+}
 
 }  // namespace
 
 Endpoint::Endpoint(std::string name, const Slot& slot, const Identity& identity)
     : name_(std::move(name)),
-      bar_space_(slot.bars),
+      memory_(slot.memory),
+      ports_(slot.ports),
       intx_(slot.wire),
       config_(identity),
       power_on_(identity) {
@@ -27,16 +45,17 @@ Endpoint::Endpoint(std::string name, const Slot& slot, const Identity& identity)
   config_.set<uint8_t>(kInterruptLine, static_cast<uint8_t>(intx_gsi(slot.device).raw));
 }
 
-Result<void> Endpoint::add_memory_bar(uint8_t index, Width width, uint64_t size, IoHandler& handler) {
-  assert(index + (width == Width::bits64 ? 1 : 0) < kBars && !bars_[index].region);
+Result<void> Endpoint::add_bar(uint8_t index, BarKind kind, uint64_t size, IoHandler& handler) {
+  assert(index + (kind == BarKind::memory64 ? 1 : 0) < kBars && !bars_[index].region);
   auto& bar = bars_[index];
-  VMM_TRY_ASSIGN(bar.power_on, bar_space_.allocate(size));
-  bar.width = width;
-  bar.region = std::make_unique<BarRegion>(bar_space_, handler, size, name_);
+  auto& space = kind == BarKind::io ? ports_ : memory_;
+  VMM_TRY_ASSIGN(bar.power_on, space.allocate(size));
+  bar.kind = kind;
+  bar.region = std::make_unique<BarRegion>(space, handler, size, name_);
   const uint64_t mask = ~(size - 1);
-  config_.set_writable<uint32_t>(bar_register(index), static_cast<uint32_t>(mask) & ~kBarFlags);
-  if (width == Width::bits64) {
-    config_.set<uint32_t>(bar_register(index), kBarType64);
+  config_.set<uint32_t>(bar_register(index), bar_flags(kind));
+  config_.set_writable<uint32_t>(bar_register(index), static_cast<uint32_t>(mask) & ~flags_mask(kind));
+  if (kind == BarKind::memory64) {
     config_.set_writable<uint32_t>(bar_register(index) + 4, static_cast<uint32_t>(mask >> 32));
   }
   return {};
@@ -62,12 +81,11 @@ void Endpoint::add_msix(Msix& msix, const MsixPlace& place) {
 void Endpoint::power_on() {
   const std::lock_guard lock{mutex_};
   for (uint8_t i = 0; i < kBars; ++i) {
-    if (!bars_[i].region) continue;
-    const uint64_t base = bars_[i].power_on.raw;
-    const auto flags = config_.get<uint32_t>(bar_register(i)) & kBarFlags;
-    config_.set<uint32_t>(bar_register(i), static_cast<uint32_t>(base) | flags);
-    if (bars_[i].width == Width::bits64) {
-      config_.set<uint32_t>(bar_register(i) + 4, static_cast<uint32_t>(base >> 32));
+    const auto& bar = bars_[i];
+    if (!bar.region) continue;
+    config_.set<uint32_t>(bar_register(i), static_cast<uint32_t>(bar.power_on) | bar_flags(bar.kind));
+    if (bar.kind == BarKind::memory64) {
+      config_.set<uint32_t>(bar_register(i) + 4, static_cast<uint32_t>(bar.power_on >> 32));
     }
   }
   power_on_ = config_;
@@ -118,14 +136,14 @@ void Endpoint::apply(BarRegion::Refusal refusal) {
 
 void Endpoint::apply_bar(uint8_t index, BarRegion::Refusal refusal) {
   auto& bar = bars_[index];
-  if ((config_.get<uint16_t>(kCommand) & kCommandMemory) == 0)
-    return bar.region->decode_at(std::nullopt, refusal);
-  const uint32_t low = config_.get<uint32_t>(bar_register(index)) & ~kBarFlags;
+  const auto decoding = bar.kind == BarKind::io ? kCommandIo : kCommandMemory;
+  if ((config_.get<uint16_t>(kCommand) & decoding) == 0) return bar.region->decode_at(std::nullopt, refusal);
+  const uint32_t low = config_.get<uint32_t>(bar_register(index)) & ~flags_mask(bar.kind);
   uint64_t base = low;
-  if (bar.width == Width::bits64) base |= uint64_t{config_.get<uint32_t>(bar_register(index) + 4)} << 32;
+  if (bar.kind == BarKind::memory64) base |= uint64_t{config_.get<uint32_t>(bar_register(index) + 4)} << 32;
   // All ones ask for the size (6.2.5.1); some guests do that with decoding on.
   if (low == static_cast<uint32_t>(~(bar.region->size() - 1))) refusal = BarRegion::Refusal::expected;
-  bar.region->decode_at(Gpa{base}, refusal);
+  bar.region->decode_at(base, refusal);
 }
 
 }  // namespace vmm::pci

@@ -5,7 +5,7 @@
 // power_on().
 //
 // Specification: PCI Local Bus 3.0, chapter 6.
-// Missing: I/O BARs, expansion ROM, power management, MSI (without X), multi-function devices.
+// Missing: expansion ROM, power management, MSI (without X), multi-function devices.
 // Ignored: the bus-master bit (a device here reaches RAM only through queues its driver gave it).
 #pragma once
 
@@ -30,13 +30,14 @@ namespace vmm::pci {
 // A place on the bus for one device (root_bus.h hands them out).
 struct Slot {
   uint8_t device = 0;  // 1..31
-  BarSpace& bars;
+  BarSpace& memory;
+  BarSpace& ports;
   IntxWire& wire;
 };
 
 class Endpoint final : public Function {
  public:
-  enum class Width : uint8_t { bits32, bits64 };
+  enum class BarKind : uint8_t { memory32, memory64, io };
   struct MsixPlace {
     uint8_t bar = 0;
     uint32_t table = 0;         // offset in the BAR, a multiple of 8
@@ -48,7 +49,7 @@ class Endpoint final : public Function {
 
   // Set-up, before power_on(). A 64-bit BAR takes the registers `index` and `index + 1`. `size` as in
   // BarRegion.
-  Result<void> add_memory_bar(uint8_t index, Width width, uint64_t size, IoHandler& handler);
+  Result<void> add_bar(uint8_t index, BarKind kind, uint64_t size, IoHandler& handler);
   uint16_t add_capability(uint8_t id, std::span<const std::byte> body,
                           std::span<const std::byte> writable = {}) {
     return config_.add_capability(id, body, writable);
@@ -74,8 +75,8 @@ class Endpoint final : public Function {
  private:
   static constexpr uint8_t kBars = 6;
   struct Bar {
-    Width width = Width::bits32;
-    Gpa power_on;
+    BarKind kind = BarKind::memory32;
+    uint64_t power_on = 0;
     std::unique_ptr<BarRegion> region;  // none: not implemented, or the upper half of a 64-bit BAR
   };
   // With mutex_ held: makes the world agree with the registers.
@@ -83,7 +84,8 @@ class Endpoint final : public Function {
   void apply_bar(uint8_t index, BarRegion::Refusal refusal);
 
   const std::string name_;
-  BarSpace& bar_space_;
+  BarSpace& memory_;
+  BarSpace& ports_;
   IntxPin intx_;
   Msix* msix_ = nullptr;
   uint16_t msix_capability_ = 0;

@@ -41,9 +41,10 @@ void RootBus::HostBridge::read_config(uint16_t offset, std::span<std::byte> out)
   config_.read(offset, out);
 }
 
-RootBus::RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place)
+RootBus::RootBus(Bus& ports, Bus& mmio, DoorbellSink& doorbells, const Place& place)
     : reset_control_(place.reset_control),
-      bars_(mmio, doorbells, place.window),
+      memory_bars_(BarSpace::Kind::mmio, mmio, doorbells, place.memory),
+      port_bars_(BarSpace::Kind::port, ports, doorbells, place.ports),
       wires_{IntxWire{*place.intx[0]}, IntxWire{*place.intx[1]}, IntxWire{*place.intx[2]},
              IntxWire{*place.intx[3]}},
       page_memory_(place.ecam),
@@ -53,7 +54,7 @@ RootBus::RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place)
 
 Result<std::unique_ptr<RootBus>> RootBus::create(Bus& ports, Bus& mmio, DoorbellSink& doorbells,
                                                  const Place& place) {
-  std::unique_ptr<RootBus> bus{new RootBus{mmio, doorbells, place}};
+  std::unique_ptr<RootBus> bus{new RootBus{ports, mmio, doorbells, place}};
   VMM_TRY(ports.map(kConfigPort.raw, 8, bus->ports_, "pci-config"));
   VMM_TRY(mmio.map(place.ecam.base().raw, kEcamSize, bus->ecam_, "pci-ecam"));
   bus->add_page(0);
@@ -64,7 +65,8 @@ Result<Slot> RootBus::take_slot() {
   if (next_device_ == kDevices)
     return fail("add a PCI device: bus 0 has no more than {}, use fewer", kDevices - 1);
   const uint8_t device = next_device_++;
-  return Slot{.device = device, .bars = bars_, .wire = wires_[device % kIntxWires]};
+  return Slot{
+      .device = device, .memory = memory_bars_, .ports = port_bars_, .wire = wires_[device % kIntxWires]};
 }
 
 void RootBus::plug(const Slot& slot, Function& function) {

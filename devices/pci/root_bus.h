@@ -38,7 +38,8 @@ class RootBus {
   struct Place {
     const ConfigMemory& ecam;               // kEcamSize bytes; outlives the bus
     ReadablePages& readable;                // lets the guest read them without exits, as far as the host can
-    BarSpace::Window window;                // for memory BARs
+    BarSpace::Window memory;                // for BARs: of guest-physical addresses
+    BarSpace::Window ports;                 // and of ports
     std::array<IrqLine*, kIntxWires> intx;  // the inputs intx_gsi() names: GSI 16, 17, 18, 19
     // The reset control register at port 0xCF9, which lies within the address register: byte accesses there
     // are its own, as offset 0. None: they go nowhere.
@@ -56,8 +57,6 @@ class RootBus {
 
   // Every function back to power-on state. No vCPU runs.
   void reset();
-
-  [[nodiscard]] const BarSpace& bars() const { return bars_; }
 
  private:
   class HostBridge final : public Function {  // a header and nothing else
@@ -91,7 +90,7 @@ class RootBus {
     RootBus& bus_;
   };
 
-  RootBus(Bus& mmio, DoorbellSink& doorbells, const Place& place);
+  RootBus(Bus& ports, Bus& mmio, DoorbellSink& doorbells, const Place& place);
   // The function that ECAM offset `at` belongs to: device in bits 15-19, function in bits 12-14.
   [[nodiscard]] Function* function_at(uint64_t at) const;
   // At dword-wise `at`, where the bus has a function; else nothing happens.
@@ -99,7 +98,8 @@ class RootBus {
   void add_page(uint8_t device);
 
   IoHandler* const reset_control_;
-  BarSpace bars_;
+  BarSpace memory_bars_;
+  BarSpace port_bars_;
   std::array<IntxWire, kIntxWires> wires_;
   HostBridge host_bridge_;
   std::array<Function*, kDevices> functions_{};  // fixed before the vCPUs run

@@ -6,6 +6,7 @@
 #include <linux/virtio_pci.h>
 
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cstddef>
 #include <cstring>
@@ -15,7 +16,6 @@
 namespace vmm::virtio {
 namespace {
 
-constexpr uint8_t kBar = 0;
 constexpr uint64_t kPage = 0x1000;
 constexpr uint8_t kVendorCapability = 0x09;
 constexpr uint64_t kWindowData = offsetof(virtio_pci_cfg_cap, pci_cfg_data);
@@ -106,7 +106,9 @@ PciTransport::PciTransport(Device& device, const pci::Slot& slot, MsiSink& msi)
 }
 
 Result<void> PciTransport::build() {
-  VMM_TRY(endpoint_.add_memory_bar(kBar, pci::Endpoint::Width::bits64, kBarSize, registers_));
+  VMM_TRY(endpoint_.add_bar(kBar, pci::Endpoint::BarKind::memory64, kBarSize, registers_));
+  const uint32_t doorbells = core_->queue_count() * kNotifyMultiplier;
+  VMM_TRY(endpoint_.add_bar(kNotifyBar, pci::Endpoint::BarKind::io, std::bit_ceil(doorbells), ports_));
   // What does nothing but set up what a write to the status puts into use.
   endpoint_.bar(kBar).add_coalesced(kCommon, VIRTIO_PCI_COMMON_STATUS);
   endpoint_.bar(kBar).add_coalesced(kCommon + VIRTIO_PCI_COMMON_Q_SELECT,
@@ -134,9 +136,8 @@ Result<void> PciTransport::build() {
   virtio_pci_notify_cap notify{};
   notify.cap.cap_len = sizeof(notify);
   notify.cap.cfg_type = VIRTIO_PCI_CAP_NOTIFY_CFG;
-  notify.cap.bar = kBar;
-  notify.cap.offset = static_cast<uint32_t>(kNotify);
-  notify.cap.length = core_->queue_count() * kNotifyMultiplier;
+  notify.cap.bar = kNotifyBar;
+  notify.cap.length = doorbells;
   notify.notify_off_multiplier = kNotifyMultiplier;
   endpoint_.add_capability(kVendorCapability, std::as_bytes(std::span{&notify, 1}).subspan(2));
 
@@ -161,7 +162,7 @@ void PciTransport::read_config(uint16_t offset, std::span<std::byte> out) {
       std::array<std::byte, 4> data;
       data.fill(std::byte{0xff});
       const auto bytes = std::span{data}.first(at->length);
-      registers_.read(at->offset, bytes);
+      at->bar.read(at->offset, bytes);
       endpoint_.write_config(static_cast<uint16_t>(window_capability_ + kWindowData), bytes);
     }
   }
@@ -176,7 +177,7 @@ void PciTransport::write_config(uint16_t offset, std::span<const std::byte> in) 
   if (at) {
     std::array<std::byte, 4> data{};
     endpoint_.read_config(static_cast<uint16_t>(window_capability_ + kWindowData), data);
-    registers_.write(at->offset, std::span{data}.first(at->length));
+    at->bar.write(at->offset, std::span{data}.first(at->length));
   }
 }
 
@@ -202,10 +203,12 @@ std::optional<PciTransport::Window> PciTransport::window() {
   endpoint_.read_config(window_capability_, std::as_writable_bytes(std::span{&capability, 1}));
   const uint64_t offset = capability.offset;
   const uint32_t length = capability.length;
-  const bool sane = capability.bar == kBar && (length == 1 || length == 2 || length == 4) &&
-                    offset % length == 0 && offset < kBarSize;
+  if (capability.bar != kBar && capability.bar != kNotifyBar) return std::nullopt;
+  const bool sane = (length == 1 || length == 2 || length == 4) && offset % length == 0 &&
+                    offset < endpoint_.bar(capability.bar).size();
   if (!sane) return std::nullopt;
-  return Window{.offset = offset, .length = length};
+  if (capability.bar == kBar) return Window{.bar = registers_, .offset = offset, .length = length};
+  return Window{.bar = ports_, .offset = offset, .length = length};
 }
 
 void PciTransport::settle_doorbells() {
@@ -214,11 +217,11 @@ void PciTransport::settle_doorbells() {
   if (wanted == doorbells_bound_) return;
   doorbells_bound_ = wanted;
   for (uint16_t queue = 0; queue < core_->queue_count(); ++queue) {
-    const uint64_t offset = kNotify + queue * uint64_t{kNotifyMultiplier};
+    const uint64_t offset = queue * uint64_t{kNotifyMultiplier};
     if (wanted) {
-      endpoint_.bar(kBar).add_doorbell(offset, 0, core_->doorbell(queue));
+      endpoint_.bar(kNotifyBar).add_doorbell(offset, 0, core_->doorbell(queue));
     } else {
-      endpoint_.bar(kBar).remove_doorbell(offset, core_->doorbell(queue));
+      endpoint_.bar(kNotifyBar).remove_doorbell(offset, core_->doorbell(queue));
     }
   }
 }
@@ -256,15 +259,17 @@ void PciTransport::Registers::write(uint64_t offset, std::span<const std::byte> 
       });
     case kDevice:
       return transport_.core_->write_config(at, in);
-    case kNotify:
-      // What the kernel did not take: the host refused the doorbell, or the write came through PCI_CFG.
-      if (at % kNotifyMultiplier == 0)
-        transport_.core_->notify(static_cast<uint32_t>(at / kNotifyMultiplier));
-      return;
     case kMsixTable:
       return transport_.msix_.table().write(at, in);
     default:
       return;
+  }
+}
+
+// What the kernel did not take: the host refused the doorbell, or the write came through PCI_CFG.
+void PciTransport::Doorbells::write(uint64_t offset, std::span<const std::byte> /*in*/) {
+  if (offset % kNotifyMultiplier == 0) {
+    transport_.core_->notify(static_cast<uint32_t>(offset / kNotifyMultiplier));
   }
 }
 

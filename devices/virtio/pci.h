@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// virtio over PCI, modern only (virtio 1.2, 4.1): one PCI function with one memory BAR, whose pages are the
-// common configuration, the interrupt status, the device configuration, the doorbells, and the MSI-X table
-// and pending bits. Vendor capabilities say where; another one reaches the BAR through configuration space.
+// virtio over PCI, modern only (virtio 1.2, 4.1): one PCI function with a memory BAR, whose pages are the
+// common configuration, the interrupt status, the device configuration, and the MSI-X table and pending bits,
+// and an I/O BAR of doorbells. Vendor capabilities say where; another one reaches both through configuration
+// space.
+//
+// Doorbells are ports because of what ringing one costs: the CPU says what was written to which port, while a
+// write to memory is an instruction that KVM has to decode on AMD's processors, and on Intel's of other
+// doorbells than those of any width.
 //
 // Missing: legacy and transitional interfaces, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, shared memory,
 // RING_RESET. Ignored: an access to the common configuration that is not one field in its own width, or the
@@ -34,15 +39,16 @@ namespace vmm::virtio {
 
 class PciTransport final : public pci::Function {
  public:
-  // Offsets in the BAR. Each part has its own page.
+  static constexpr uint8_t kBar = 0;
+  static constexpr uint8_t kNotifyBar = 2;
+  // Offsets in the memory BAR. Each part has its own page.
   static constexpr uint64_t kCommon = 0x0000;
   static constexpr uint64_t kIsr = 0x1000;
   static constexpr uint64_t kDevice = 0x2000;
-  static constexpr uint64_t kNotify = 0x3000;
-  static constexpr uint64_t kMsixTable = 0x4000;
-  static constexpr uint64_t kMsixPending = 0x5000;
+  static constexpr uint64_t kMsixTable = 0x3000;
+  static constexpr uint64_t kMsixPending = 0x4000;
   static constexpr uint64_t kBarSize = 0x8000;
-  static constexpr uint32_t kNotifyMultiplier = 4;  // bytes from one doorbell to the next
+  static constexpr uint32_t kNotifyMultiplier = 4;  // ports from one doorbell to the next
 
   // Puts the device into the next free slot of the bus. What is given must outlive the transport; what
   // TransportCore says about the end of the loop holds here, too.
@@ -59,7 +65,7 @@ class PciTransport final : public pci::Function {
   void reset() override;
 
  private:
-  class Registers final : public IoHandler {  // the BAR
+  class Registers final : public IoHandler {  // the memory BAR
    public:
     explicit Registers(PciTransport& transport) : transport_(transport) {}
     void read(uint64_t offset, std::span<std::byte> out) override;
@@ -68,8 +74,18 @@ class PciTransport final : public pci::Function {
    private:
     PciTransport& transport_;
   };
+  class Doorbells final : public IoHandler {  // the I/O BAR, as far as the kernel does not take it
+   public:
+    explicit Doorbells(PciTransport& transport) : transport_(transport) {}
+    void read(uint64_t /*offset*/, std::span<std::byte> /*out*/) override {}
+    void write(uint64_t offset, std::span<const std::byte> in) override;
+
+   private:
+    PciTransport& transport_;
+  };
   // What the PCI_CFG capability points at (4.1.4.9).
   struct Window {
+    IoHandler& bar;
     uint64_t offset;
     size_t length;
   };
@@ -96,6 +112,7 @@ class PciTransport final : public pci::Function {
   pci::Endpoint endpoint_;
   PciInterrupts interrupts_;
   Registers registers_{*this};
+  Doorbells ports_{*this};
   uint16_t window_capability_ = 0;
   std::function<void()> stale_;  // fixed before the vCPUs run
 

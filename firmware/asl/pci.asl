@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The PCI host bridge: bus 0, its window for BARs, and how interrupt pins are wired. The ECAM is told by the MCFG
+// The PCI host bridge: bus 0, its windows for BARs, and how interrupt pins are wired. The ECAM is told by the MCFG
 // table, and reserved by acpi.cpp.
 DefinitionBlock ("", "SSDT", 2, "VMM", "PCI", 1)
 {
@@ -19,6 +19,8 @@ DefinitionBlock ("", "SSDT", 2, "VMM", "PCI", 1)
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0, 0, 1)
                 IO (Decode16, 0xCF8, 0xCF8, 1, 8)
+                WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
+                    0, 0xC000, 0xFFFF, 0, 0x4000)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                     0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)
             })

@@ -40,6 +40,8 @@ inline constexpr uint16_t kAcpiPm = 0x600;
 inline constexpr uint16_t kPciConfig = 0xcf8;
 inline constexpr uint16_t kResetControl = 0xcf9;
 inline constexpr uint16_t kScratchPorts = 0xe00;
+inline constexpr uint16_t kPciPorts = 0xc000;  // the window for I/O BARs
+inline constexpr uint16_t kPciPortsSize = 0x4000;
 
 // Interrupts.
 inline constexpr Gsi kCom1Gsi{4};

@@ -148,7 +148,8 @@ Result<void> VirtioDevices::Parts::create_net(const NetConfig& config, backend::
 Result<void> VirtioDevices::Parts::create_pci() {
   pci::RootBus::Place place{.ecam = *wiring.ecam,
                             .readable = wiring.vm,
-                            .window = {Gpa{layout::kPciWindow}, layout::kPciWindowSize},
+                            .memory = {.base = layout::kPciWindow, .size = layout::kPciWindowSize},
+                            .ports = {.base = layout::kPciPorts, .size = layout::kPciPortsSize},
                             .intx = {},
                             .reset_control = &wiring.reset_control};
   for (uint32_t wire = 0; wire < pci::kIntxWires; ++wire) {

@@ -15,6 +15,7 @@ constexpr uint16_t kStatus = 0x06;
 constexpr uint16_t kBars = 0x10;
 constexpr uint16_t kCapabilities = 0x34;
 
+constexpr uint16_t kCommandIo = 1u << 0;
 constexpr uint16_t kCommandMemory = 1u << 1;
 constexpr uint16_t kCommandMaster = 1u << 2;
 constexpr uint16_t kCommandNoIntx = 1u << 10;
@@ -87,10 +88,18 @@ uint64_t PciDevice::map_bar(unsigned bar) const {
   return address;
 }
 
+uint16_t PciDevice::port_bar(unsigned bar) const {
+  const uint32_t value = read32(static_cast<uint16_t>(kBars + 4 * bar));
+  check((value & 1) != 0, "BAR is an I/O BAR");
+  const uint32_t port = value & ~0x3u;
+  check(port != 0 && port <= 0xFFFC, "firmware has placed the I/O BAR");
+  return static_cast<uint16_t>(port);
+}
+
 void PciDevice::enable(bool intx) const {
   const uint16_t keep = read16(kCommand) & static_cast<uint16_t>(~kCommandNoIntx);
-  write16(kCommand,
-          static_cast<uint16_t>(keep | kCommandMemory | kCommandMaster | (intx ? 0 : kCommandNoIntx)));
+  write16(kCommand, static_cast<uint16_t>(keep | kCommandIo | kCommandMemory | kCommandMaster |
+                                          (intx ? 0 : kCommandNoIntx)));
 }
 
 PciDevice find_pci(PciAccess access, uint64_t ecam, uint16_t vendor, uint16_t device) {

@@ -34,7 +34,9 @@ class PciDevice {
   // Sizes the memory BAR by the rule of 6.2.5.1, gives it an address if firmware has not, and returns the
   // address.
   uint64_t map_bar(unsigned bar) const;
-  // Memory decoding and bus mastering on; INTx off unless asked for.
+  // The first port of an I/O BAR, which firmware has placed.
+  uint16_t port_bar(unsigned bar) const;
+  // Decoding and bus mastering on; INTx off unless asked for.
   void enable(bool intx) const;
 
  private:

@@ -86,7 +86,7 @@ class VirtioPci final : public VirtioTransport {
 
  private:
   uint64_t common_ = 0;
-  uint64_t notify_ = 0;
+  uint16_t notify_ = 0;  // a port
   uint32_t notify_multiplier_ = 0;
   uint64_t isr_ = 0;
   uint64_t config_ = 0;

@@ -29,12 +29,14 @@ VirtioPci::VirtioPci(const PciDevice& device) {
     const uint8_t type = device.read8(static_cast<uint16_t>(at + 3));
     if (type < kCapCommon || type > kCapDevice) continue;
     const uint8_t bar = device.read8(static_cast<uint16_t>(at + 4));
-    const uint64_t address = device.map_bar(bar) + device.read32(static_cast<uint16_t>(at + 8));
-    if (type == kCapCommon && common_ == 0) common_ = address;
-    if (type == kCapNotify && notify_ == 0) {
-      notify_ = address;
+    const uint32_t offset = device.read32(static_cast<uint16_t>(at + 8));
+    if (type == kCapNotify) {
+      if (notify_ == 0) notify_ = static_cast<uint16_t>(device.port_bar(bar) + offset);
       notify_multiplier_ = device.read32(static_cast<uint16_t>(at + 16));
+      continue;
     }
+    const uint64_t address = device.map_bar(bar) + offset;
+    if (type == kCapCommon && common_ == 0) common_ = address;
     if (type == kCapIsr && isr_ == 0) isr_ = address;
     if (type == kCapDevice && config_ == 0) config_ = address;
   }
@@ -86,8 +88,8 @@ void VirtioPci::enable_queue(uint16_t size, uint64_t desc, uint64_t avail, uint6
 
 void VirtioPci::notify(uint16_t queue) const {
   mmio_write<uint16_t>(common_ + kCommonQueueSelect, queue);
-  const uint64_t offset = mmio_read<uint16_t>(common_ + kCommonQueueNotifyOff);
-  mmio_write<uint16_t>(notify_ + offset * notify_multiplier_, queue);
+  const uint32_t offset = mmio_read<uint16_t>(common_ + kCommonQueueNotifyOff);
+  out16(static_cast<uint16_t>(notify_ + offset * notify_multiplier_), queue);
 }
 
 uint32_t VirtioPci::acknowledge_interrupt() const {

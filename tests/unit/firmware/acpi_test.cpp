@@ -221,6 +221,10 @@ TEST(Acpi, AgreesWithTheLayout) {
   EXPECT_EQ(as<uint32_t>(window, 10), layout::kPciWindow);
   EXPECT_EQ(as<uint32_t>(window, 14), layout::kPciWindow + layout::kPciWindowSize - 1);
   EXPECT_EQ(as<uint32_t>(window, 22), layout::kPciWindowSize);
+  const Bytes ports = descriptor("PCI0", "\x88\x0d\x00\x01"sv);  // WordIO, at 6: the same
+  EXPECT_EQ(as<uint16_t>(ports, 8), layout::kPciPorts);
+  EXPECT_EQ(as<uint16_t>(ports, 10), layout::kPciPorts + layout::kPciPortsSize - 1);
+  EXPECT_EQ(as<uint16_t>(ports, 14), layout::kPciPortsSize);
   const auto port = [&descriptor](std::string_view device) {  // IO, at 2: the first port
     return as<uint16_t>(descriptor(device, "\x47\x01"sv), 2);
   };

@@ -32,7 +32,8 @@ TEST(ConfigSpace, GuestChangesOnlyWritableBits) {
   for (size_t offset = 0; offset < ConfigSpace::kSize; offset += 4)
     guest_write<uint32_t>(config, offset, ~0U);
   EXPECT_EQ(config.get<uint32_t>(0x00), 0x10421af4U);
-  EXPECT_EQ(config.get<uint16_t>(kCommand), kCommandMemory | kCommandBusMaster | kCommandIntxDisable);
+  EXPECT_EQ(config.get<uint16_t>(kCommand),
+            kCommandIo | kCommandMemory | kCommandBusMaster | kCommandIntxDisable);
   EXPECT_EQ(config.get<uint32_t>(0x08), 0x01800001U);
   EXPECT_EQ(config.get<uint8_t>(kCacheLineSize), 0xff);
   EXPECT_EQ(config.get<uint8_t>(kInterruptLine), 0xff);

@@ -12,11 +12,13 @@ namespace vmm::pci {
 namespace {
 
 constexpr uint64_t kBase = 0xc0000000;
+constexpr uint64_t kPorts = 0xc000;
 
 struct EndpointTest : testing::Test {
   EndpointTest() {
-    EXPECT_TRUE(endpoint.add_memory_bar(0, Endpoint::Width::bits64, 0x8000, wide));
-    EXPECT_TRUE(endpoint.add_memory_bar(2, Endpoint::Width::bits32, 0x1000, narrow));
+    EXPECT_TRUE(endpoint.add_bar(0, Endpoint::BarKind::memory64, 0x8000, wide));
+    EXPECT_TRUE(endpoint.add_bar(2, Endpoint::BarKind::memory32, 0x1000, narrow));
+    EXPECT_TRUE(endpoint.add_bar(3, Endpoint::BarKind::io, 8, io));
     endpoint.add_msix(msix, {.bar = 0, .table = 0x1000, .pending_bits = 0x2000});
     endpoint.power_on();
     put<uint16_t>(kCommand, kCommandMemory);
@@ -32,17 +34,21 @@ struct EndpointTest : testing::Test {
     endpoint.write_config(offset, std::as_bytes(std::span{&value, 1}));
   }
   uint8_t at(uint64_t address) { return bus_read<uint8_t>(mmio, address); }
+  uint8_t port(uint64_t number) { return bus_read<uint8_t>(port_bus, number); }
 
   Bus mmio;
+  Bus port_bus;
   FakeDoorbells doorbells;
-  BarSpace space{mmio, doorbells, {.base = Gpa{kBase}, .size = 0x20000000}};
+  BarSpace space{BarSpace::Kind::mmio, mmio, doorbells, {.base = kBase, .size = 0x20000000}};
+  BarSpace ports{BarSpace::Kind::port, port_bus, doorbells, {.base = kPorts, .size = 0x4000}};
   FakeIrqLine line;
   IntxWire wire{line};
   FakeMsiSink sink;
   Msix msix{sink, 3, "dev0"};
   FakeRegisters wide{0x64};
   FakeRegisters narrow{0x32};
-  Endpoint endpoint{"dev0", Slot{.device = 5, .bars = space, .wire = wire},
+  FakeRegisters io{0x10};
+  Endpoint endpoint{"dev0", Slot{.device = 5, .memory = space, .ports = ports, .wire = wire},
                     Identity{.vendor = 0x1af4, .device = 0x1041}};
 };
 
@@ -73,7 +79,9 @@ TEST_F(EndpointTest, SizingTellsTheSize) {
   EXPECT_EQ(get(0x14), 0xffffffffU);
   put(0x18, ~0U);
   EXPECT_EQ(get(0x18), 0xfffff000U);
-  for (const uint16_t absent : std::to_array<uint16_t>({0x1c, 0x20, 0x24, 0x30})) {
+  put(0x1c, ~0U);
+  EXPECT_EQ(get(0x1c), 0xfffffff9U);
+  for (const uint16_t absent : std::to_array<uint16_t>({0x20, 0x24, 0x30})) {
     put(absent, ~0U);
     EXPECT_EQ(get(absent), 0U);
   }
@@ -125,6 +133,29 @@ TEST_F(EndpointTest, MemoryDecodingIsSwitchedByTheCommandRegister) {
   }
   EXPECT_EQ(doorbells.bound.size(), 1U);
   EXPECT_EQ(doorbells.unknown, 0);
+}
+
+// HG35: ports have a window and a switch of their own.
+TEST_F(EndpointTest, IoBarIsDecodedInItsWindowOnly) {
+  EXPECT_EQ(get(0x1c), kPorts | 1);
+  EXPECT_EQ(port(kPorts), 0xff) << "memory decoding is not its switch";
+  put<uint16_t>(kCommand, kCommandIo);
+  EXPECT_EQ(port(kPorts), 0x10);
+  EXPECT_EQ(at(kBase), 0xff);
+  endpoint.bar(3).add_doorbell(4, 0, 7);
+  put(0x1c, 0xfff8U);
+  EXPECT_EQ(port(0xffff), 0x10);
+  ASSERT_EQ(doorbells.bound.size(), 1U);
+  EXPECT_EQ(doorbells.bound[0].first.address, 0xfffcU);
+  EXPECT_EQ(doorbells.bound[0].first.space, DoorbellAddress::Space::port);
+  for (const uint32_t elsewhere : {0x3f8U, 0x600U, 0xcf8U, 0xbff8U, 0x10000U, 0xfffffff8U}) {
+    put(0x1c, elsewhere);
+    EXPECT_EQ(port(elsewhere), 0xff) << elsewhere;
+    EXPECT_TRUE(doorbells.bound.empty());
+  }
+  EXPECT_EQ(ports.refused(), 5U) << "all but the last, which asks for the size";
+  put(0x1c, 0xc000U);
+  EXPECT_EQ(port(0xc000), 0x10);
 }
 
 TEST_F(EndpointTest, InterruptStatusAndDisable) {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kEcam = 0xe0000000;
 constexpr uint64_t kWindow = 0xc0000000;
+constexpr uint64_t kPorts = 0xc000;
 
 uint32_t address_of(uint32_t bus, uint32_t device, uint32_t function, uint32_t reg) {
   return 0x80000000U | (bus << 16) | (device << 11) | (function << 8) | (reg & 0xfc);
@@ -20,7 +21,8 @@ struct RootBusTest : testing::Test {
     auto created = RootBus::create(ports, mmio, doorbells,
                                    {.ecam = memory,
                                     .readable = pages,
-                                    .window = {.base = Gpa{kWindow}, .size = 0x20000000},
+                                    .memory = {.base = kWindow, .size = 0x20000000},
+                                    .ports = {.base = kPorts, .size = 0x4000},
                                     .intx = {&lines[0], &lines[1], &lines[2], &lines[3]},
                                     .reset_control = &reset_control});
     EXPECT_TRUE(created);
@@ -28,7 +30,7 @@ struct RootBusTest : testing::Test {
     auto slot = root->take_slot();
     EXPECT_TRUE(slot);
     endpoint = std::make_unique<Endpoint>("dev0", *slot, Identity{.vendor = 0x1af4, .device = 0x1042});
-    EXPECT_TRUE(endpoint->add_memory_bar(0, Endpoint::Width::bits32, 0x1000, registers));
+    EXPECT_TRUE(endpoint->add_bar(0, Endpoint::BarKind::memory32, 0x1000, registers));
     endpoint->power_on();
     root->plug(*slot, *endpoint);
   }
@@ -172,7 +174,8 @@ TEST_F(RootBusTest, AHostThatShowsNoPagesIsReadByExits) {
   const auto other = RootBus::create(other_ports, other_mmio, doorbells,
                                      {.ecam = memory,
                                       .readable = none,
-                                      .window = {.base = Gpa{kWindow}, .size = 0x20000000},
+                                      .memory = {.base = kWindow, .size = 0x20000000},
+                                      .ports = {.base = kPorts, .size = 0x4000},
                                       .intx = {&lines[0], &lines[1], &lines[2], &lines[3]}});
   ASSERT_TRUE(other);
   EXPECT_EQ(bus_read<uint32_t>(other_mmio, kEcam), 0x00081b36U);

@@ -31,6 +31,7 @@ using pci::bus_write;
 
 inline constexpr uint64_t kEcam = 0xe0000000;
 inline constexpr uint64_t kWindow = 0xc0000000;
+inline constexpr uint64_t kPorts = 0xc000;
 inline constexpr uint32_t kApic = 0xfee00000;
 inline constexpr unsigned kFound = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 inline constexpr unsigned kNegotiated = kFound | VIRTIO_CONFIG_S_FEATURES_OK;
@@ -52,7 +53,8 @@ class VirtioPciTest : public testing::Test {
     root_ = std::move(*pci::RootBus::create(ports_, mmio_, doorbells_,
                                             {.ecam = config_memory_,
                                              .readable = pages_,
-                                             .window = {.base = Gpa{kWindow}, .size = 0x20000000},
+                                             .memory = {.base = kWindow, .size = 0x20000000},
+                                             .ports = {.base = kPorts, .size = 0x4000},
                                              .intx = {&lines_[0], &lines_[1], &lines_[2], &lines_[3]}}));
     transport_ = std::move(*PciTransport::create(device_, memory_, *root_, msi_));
     for (uint32_t at = config<uint8_t>(0x34); at != 0; at = config<uint8_t>(at + 1)) {
@@ -63,7 +65,7 @@ class VirtioPciTest : public testing::Test {
   }
   ~VirtioPciTest() override { transport_->reset(); }
 
-  void decode() { set_config<uint16_t>(pci::kCommand, pci::kCommandMemory); }
+  void decode() { set_config<uint16_t>(pci::kCommand, pci::kCommandIo | pci::kCommandMemory); }
   template <typename T>
   T config(uint64_t offset) {
     return bus_read<T>(mmio_, kEcam + 0x8000 + offset);
@@ -120,22 +122,23 @@ class VirtioPciTest : public testing::Test {
   }
   void enable_msix(bool enabled) { set_config<uint16_t>(msix_ + 2, enabled ? 0x8000 : 0); }
 
-  // A guest's doorbell write: taken by KVM where it is bound, else by the device.
+  // A guest's write to the I/O BAR: taken by KVM where a doorbell is bound, else by the device.
   template <typename T = uint16_t>
   void write_doorbell(uint64_t offset, T value = 0) {
     {
       const std::lock_guard lock{doorbells_.mutex};
       for (const auto& [address, fd] : doorbells_.bound) {
-        if (address.address != base_ + offset || (address.length != 0 && address.length != sizeof(T)))
+        if (address.space != DoorbellAddress::Space::port || address.address != ports_base_ + offset)
           continue;
+        if (address.length != 0 && address.length != sizeof(T)) continue;
         const uint64_t one = 1;
         ASSERT_EQ(::write(fd, &one, sizeof one), ssize_t{sizeof one});
         return;
       }
     }
-    set_bar(offset, value);
+    bus_write<T>(ports_, ports_base_ + offset, value);
   }
-  void ring_doorbell(uint16_t queue) { write_doorbell(PciTransport::kNotify + queue * 4U, queue); }
+  void ring_doorbell(uint16_t queue) { write_doorbell(queue * 4U, queue); }
   bool works() {
     ring_.add({ring_.readable("x")});
     ring_doorbell(0);
@@ -159,6 +162,7 @@ class VirtioPciTest : public testing::Test {
   std::unique_ptr<PciTransport> transport_;
   FakeRing ring_{memory_, Gpa{0x10000}, 16};
   uint64_t base_ = kWindow;
+  uint64_t ports_base_ = kPorts;
   uint32_t msix_ = 0;
   std::map<uint8_t, uint32_t> vendor_;  // capabilities by type
 };

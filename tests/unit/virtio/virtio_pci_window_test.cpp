@@ -27,7 +27,7 @@ TEST_F(VirtioPciWindowTest, ReadsAndWritesRegisters) {
   set_config<uint32_t>(data_, 0xcafe1234U);
   point(0, PciTransport::kDevice + 2, 2);
   EXPECT_EQ(config<uint16_t>(data_), 0xcafe);
-  set_config<uint16_t>(pci::kCommand, pci::kCommandMemory);
+  decode();
   EXPECT_EQ(status(), kFound);
 }
 
@@ -45,7 +45,7 @@ TEST_F(VirtioPciWindowTest, EndsThePageThatIsReadWithoutExits) {
 TEST_F(VirtioPciWindowTest, NotifiesAndResets) {
   start();
   ring_.add({ring_.readable("x")});
-  point(0, PciTransport::kNotify, 2);
+  point(2, 0, 2);
   set_config<uint16_t>(data_, 0);
   EXPECT_TRUE(wait_until([this] { return ring_.take_used().has_value(); }));
   point(0, VIRTIO_PCI_COMMON_STATUS, 1);
@@ -65,15 +65,18 @@ TEST_F(VirtioPciWindowTest, LiesReachNothing) {
   const Lie lies[] = {{7, 0, 4},          {1, 0, 4},           {6, VIRTIO_PCI_COMMON_STATUS, 1},
                       {0, 0xffffffff, 1}, {0, 0xfffffffc, 4},  {0, 0x8000, 4},
                       {0, 20, 0},         {0, 20, 3},          {0, 20, 8},
-                      {0, 20, 64},        {0, 20, 0xffffffff}, {0, 18, 4}};
+                      {0, 20, 64},        {0, 20, 0xffffffff}, {0, 18, 4},
+                      {2, 8, 4},          {2, 0xfffffffc, 4},  {2, 2, 4}};
   for (const auto& lie : lies) {
     point(lie.bar, lie.offset, lie.length);
     set_config<uint32_t>(data_, 0);
     EXPECT_EQ(config<uint32_t>(data_), 0U) << "the data register is only a register";
     EXPECT_EQ(status(), kRunning);
   }
-  point(0, 0x7ffc, 4);
-  EXPECT_EQ(config<uint32_t>(data_), ~0U) << "inside the BAR, but nothing is there";
+  for (const auto& [bar, offset] : {std::pair{0, 0x7ffc}, std::pair{2, 4}}) {
+    point(static_cast<uint8_t>(bar), static_cast<uint32_t>(offset), 4);
+    EXPECT_EQ(config<uint32_t>(data_), ~0U) << "inside the BAR, but nothing is there";
+  }
   EXPECT_TRUE(works());
 }
 
