@@ -361,7 +361,6 @@ TEST_F(NetTest, AFloodWithoutBuffersIsLeftAloneAndRecovers) {
   EXPECT_EQ(net_.received().frames, 1001U);
 }
 
-// HG47
 TEST_F(NetTest, ShortFramesThatComeAloneCostACallEach) {
   driver_->start(128);
   add_receive(2048, 100);
@@ -401,6 +400,7 @@ TEST_F(NetTest, WhatFollowsShortFramesIsWhole) {
   }
 }
 
+// HG47
 TEST_F(NetTest, LinkChangesReachTheDriver) {
   driver_->start();
   const auto before = driver_->interrupts.config_count();
