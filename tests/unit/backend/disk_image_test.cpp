@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -29,15 +30,18 @@ class LoopDevice {
  public:
   static Result<LoopDevice> attach(const std::string& file) {
     const Fd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
-    const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
-    if (number < 0) return fail(errno, "find a free loop device");
-    auto path = fmt::format("/dev/loop{}", number);
-    Fd device{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
     const Fd behind{::open(file.c_str(), O_RDWR | O_CLOEXEC)};
-    if (!device || ::ioctl(device.get(), LOOP_SET_FD, behind.get()) != 0) {
-      return fail(errno, "put {} behind {}", file, path);
+    for (int tries = 100;; --tries) {
+      const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
+      if (number < 0) return fail(errno, "find a free loop device");
+      auto path = fmt::format("/dev/loop{}", number);
+      Fd device{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+      if (device && ::ioctl(device.get(), LOOP_SET_FD, behind.get()) == 0) {
+        return LoopDevice{std::move(path), std::move(device)};
+      }
+      // Somebody else, such as this test with the other engine, took the free one first.
+      if (errno != EBUSY || tries == 0) return fail(errno, "put {} behind {}", file, path);
     }
-    return LoopDevice{std::move(path), std::move(device)};
   }
   LoopDevice(LoopDevice&&) = default;
   ~LoopDevice() {
