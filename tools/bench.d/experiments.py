@@ -104,6 +104,9 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "kind": "reclaim", "limit": 300, "mebibytes": 300, "guest": images.debian(
             balloon=True, tap="", cmdline=f"console=ttyS0 quiet root=/dev/vda ro panic=-1 {FREES}")},
                without=REPEATED, quick=False),
+    Experiment("density", ORDINARY, lambda images: {
+        "kind": "density", "limit": 300, "machines": 4, "guest": images.debian(cmdline=LINE, tap="", memory=256)},
+               ours=("vmm-pci", "vmm-static"), without=("qemu-microvm", *NOT_QUICK), quick=False),
     Experiment("start", HOST, lambda images: {
         "kind": "start", "guest": {"kernel": images.image("stock.vmlinuz"), "memory": 128, "cmdline": LINE}},
         ours=("vmm-pci", "vmm-static"), warm_up=True),

@@ -245,6 +245,24 @@ def reclaim(job: dict, scratch: Path) -> dict:
         return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024), "full_kib": full}
 
 
+def density(job: dict, scratch: Path) -> dict:
+    """What each of several machines at once takes when their guests have come to rest."""
+    peer = peers.make(job["peer"], job["path"])
+    guest = peers.Guest.of(job["guest"])
+    with contextlib.ExitStack() as machines:
+        monitors = []
+        for number in range(job["machines"]):
+            own = scratch / str(number)
+            own.mkdir()
+            monitors.append(machines.enter_context(running(peer.command(guest, own), count=False)))
+        for monitor in monitors:
+            monitor.wait_for(MARK, job["limit"])
+        time.sleep(2)
+        found = [instruments.memory(instruments.family(monitor.pid), guest.memory << 20) for monitor in monitors]
+    each = {name: sum(memory[name] for memory in found) / len(found) for name in ("beside_kib", "ram_kib")}
+    return each | {"all_kib": sum(each.values())}
+
+
 def undisturbed(job: dict, scratch: Path) -> dict:
     """A boot in the counted lab: once more, thrice at most, if it was idle for longer than boots are."""
     for attempt in range(1, TRIES + 1):
@@ -254,7 +272,7 @@ def undisturbed(job: dict, scratch: Path) -> dict:
     return result | {"tries": attempt}
 
 
-KINDS = {"boot": undisturbed, "use": use, "native": native, "reclaim": reclaim}
+KINDS = {"boot": undisturbed, "use": use, "native": native, "reclaim": reclaim, "density": density}
 
 
 def answer_requests(server: socket.socket) -> None:

@@ -189,7 +189,7 @@ class Crosvm(Peer):
 
 class Kvmtool(Peer):
     def command(self, guest: Guest, scratch: Path) -> list[str]:
-        command = [self.path, "run", "--name", f"bench{os.getpid()}", "--kernel", guest.kernel, "--mem",
+        command = [self.path, "run", "--name", f"bench{os.getpid()}-{scratch.name}", "--kernel", guest.kernel, "--mem",
                    str(guest.memory), "--cpus", str(guest.cpus), "--console", "serial", "--params", guest.cmdline]
         if guest.initrd:
             command += ["--initrd", guest.initrd]
