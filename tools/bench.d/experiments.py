@@ -2,13 +2,26 @@
 """What each experiment runs: which guest, in which place, of which subjects."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import workloads
 
-COUNTED, ORDINARY, HOST = "counted lab", "lab", "this host"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kvm_host import has_hardware_kvm  # noqa: E402
+
+COUNTED, ORDINARY, HOST = "counted lab", "one-CPU lab", "this host"
+
+
+def called(place: str, lab_cpus: int) -> str:
+    """What the place is where it is shown: with hardware's KVM there is no ordinary lab, and it may have more CPUs."""
+    if place != ORDINARY:
+        return place
+    return HOST if has_hardware_kvm() else ORDINARY if lab_cpus == 1 else f"lab of {lab_cpus} CPUs"
+
 
 # The first process on the root says the mark and rests. Everybody boots with this line unless a row says otherwise.
 # The quotes inside keep a line that is shown on the console from being taken for the mark itself.
@@ -57,6 +70,10 @@ class Experiment:
     warm_up: bool = False          # one unmeasured run of ours before
     quick: bool = True             # also with --quick
     not_quick: tuple[str, ...] = NOT_QUICK  # but not of these
+
+
+def place_of(experiment: Experiment, all_counted: bool) -> str:
+    return COUNTED if all_counted and experiment.place == ORDINARY else experiment.place
 
 
 def boot(images: Images, **more) -> dict:

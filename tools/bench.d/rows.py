@@ -51,7 +51,7 @@ BOOT_ROWS = (
     Row("memory-anonymous", "of it, what is no file's: all that one more machine of the same program costs", "boot",
         "anonymous_kib", "MiB", scale=1 / 1024),
     Row("ram-touched", "guest RAM touched at init", "boot", "ram_kib", "MiB", scale=1 / 1024, targets=(Target(88),)),
-    Row("boot-ordinary", "process start → guest init, ordinary lab", "boot-ordinary", "seconds", "s",
+    Row("boot-ordinary", "process start → guest init, in real time", "boot-ordinary", "seconds", "s",
         targets=(Target(0.58, Q35),)),
 )
 
