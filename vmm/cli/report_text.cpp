@@ -102,9 +102,12 @@ std::string receipt_text(const Receipt& receipt) {
   for (const auto& traffic : receipt.traffic) {
     line(traffic.device, fmt::format("{} bytes to the guest, {} from it", traffic.in, traffic.out));
   }
-  line("memory", fmt::format("{:.1f} of {:.0f} MiB touched by the guest, {:.1f} MiB of the VMM beside it",
-                             mebibytes(receipt.memory_touched), mebibytes(receipt.memory_size),
-                             mebibytes(receipt.memory_vmm)));
+  line("memory", fmt::format("{:.1f} of {:.0f} MiB touched by the guest", mebibytes(receipt.memory_touched),
+                             mebibytes(receipt.memory_size)));
+  const uint64_t rest = receipt.memory_vmm - receipt.memory_program - receipt.memory_heap;
+  line("  VMM", fmt::format("{:.1f} MiB beside it: program {:.1f}, heap {:.1f}, stacks and buffers {:.1f}",
+                            mebibytes(receipt.memory_vmm), mebibytes(receipt.memory_program),
+                            mebibytes(receipt.memory_heap), mebibytes(rest)));
   const auto kvm_exits = std::ranges::find(receipt.kvm, "exits", &Receipt::Counter::name);
   if (kvm_exits != receipt.kvm.end()) line("KVM", fmt::format("{} exits in all", kvm_exits->value));
   return text;
@@ -154,7 +157,9 @@ nlohmann::ordered_json receipt_object(const Receipt& receipt) {
   json["memory_bytes"] = {{"guest", receipt.memory_size},
                           {"guest_touched", receipt.memory_touched},
                           {"guest_reported_free", receipt.memory_reported},
-                          {"vmm", receipt.memory_vmm}};
+                          {"vmm", receipt.memory_vmm},
+                          {"vmm_program", receipt.memory_program},
+                          {"vmm_heap", receipt.memory_heap}};
   json["kvm"] = Json::object();
   for (const auto& counter : receipt.kvm) json["kvm"][counter.name] = counter.value;
   return json;

@@ -408,7 +408,9 @@ void Machine::report(Receipt& receipt) const {
   receipt.memory_size = parts.memory->size();
   const auto use = measure_memory(*parts.memory);
   receipt.memory_touched = use.guest;
-  receipt.memory_vmm = use.beside;
+  receipt.memory_vmm = use.beside();
+  receipt.memory_program = use.program;
+  receipt.memory_heap = use.heap;
 }
 
 std::vector<std::string> Machine::describe_vcpus() {

@@ -9,12 +9,17 @@
 
 namespace vmm {
 
+// Bytes. Beside guest RAM, of a page that several processes have each has its share (Pss).
 struct MemoryUse {
-  uint64_t guest = 0;   // bytes of guest RAM that the host has given pages for, or lets it share with others
-  uint64_t beside = 0;  // bytes of all else; of a page that several processes have, each has its share (Pss)
+  uint64_t guest = 0;    // of guest RAM that the host has given pages for, or lets it share with others
+  uint64_t program = 0;  // of the program's file and its libraries'
+  uint64_t heap = 0;
+  uint64_t other = 0;  // stacks, buffers, rings
+
+  [[nodiscard]] uint64_t beside() const { return program + heap + other; }
 };
 
-// Both 0 if the host does not tell.
+// All 0 if the host does not tell.
 [[nodiscard]] MemoryUse measure_memory(const GuestMemory& memory);
 
 }  // namespace vmm

@@ -69,7 +69,9 @@ struct Receipt {
   uint64_t memory_size = 0;      // bytes of guest RAM
   uint64_t memory_touched = 0;   // of it, bytes that the host gave pages for
   uint64_t memory_reported = 0;  // bytes that the guest had free and the host took back, each time
-  uint64_t memory_vmm = 0;       // private bytes of this process beside guest RAM
+  uint64_t memory_vmm = 0;       // bytes of this process beside guest RAM, its share of what others have, too
+  uint64_t memory_program = 0;   // of them, the program's file and its libraries'
+  uint64_t memory_heap = 0;      // and the heap's; the rest is stacks, buffers and rings
   std::vector<Counter> kvm;      // KVM's own, of the VM and all vCPUs together; empty where the host has none
 };
 

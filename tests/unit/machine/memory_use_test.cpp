@@ -21,12 +21,26 @@ TEST(MemoryUse, CountsWhatTheGuestTouched) {
   ASSERT_TRUE(memory);
   const auto before = measure_memory(*memory);
   EXPECT_EQ(before.guest, 0U);
-  EXPECT_GT(before.beside, 0U);
+  EXPECT_GT(before.beside(), 0U);
   memory->slice(Gpa{0x3000}, 0x5000).value().zero();
   ASSERT_TRUE(memory->store(Gpa{(1ULL << 32) + 0x1000}, 1));
   const auto after = measure_memory(*memory);
   EXPECT_EQ(after.guest, 0x6000U);
-  EXPECT_LT(after.beside, before.beside + (1 << 20));
+  EXPECT_LT(after.beside(), before.beside() + (1 << 20));
+}
+
+TEST(MemoryUse, TellsTheProgramTheHeapAndTheRestApart) {
+  const GuestMemory::Range range{Gpa{0}, 16 << 20};
+  const auto memory = GuestMemory::create(std::span{&range, 1}, kSmallPages);
+  ASSERT_TRUE(memory);
+  const auto before = measure_memory(*memory);
+  EXPECT_GT(before.program, 64U << 10);
+  constexpr size_t kSize = 8 << 20;  // more than malloc(3) takes from the heap
+  const std::vector<char> buffer(kSize, 'x');
+  const auto after = measure_memory(*memory);
+  EXPECT_GE(after.other, before.other + kSize);
+  EXPECT_LT(after.heap, before.heap + kSize);
+  EXPECT_LT(after.program, before.program + (1 << 20));
 }
 
 TEST(MemoryUse, MappedPagesCountOnceTouched) {
