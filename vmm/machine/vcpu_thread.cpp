@@ -34,6 +34,7 @@ std::chrono::nanoseconds thread_cpu_time(clockid_t clock) {
 
 void VcpuThread::start() {
   stopping_.store(false);
+  cpu_ns_.store(0);
   thread_ = std::thread{[this] { loop(); }};
 }
 
@@ -226,8 +227,12 @@ std::array<uint64_t, VcpuThread::kExitKinds> VcpuThread::exit_counts() const {
   return counts;
 }
 
-std::chrono::nanoseconds VcpuThread::cpu_time() const {
-  return std::chrono::nanoseconds{cpu_ns_.load()};
+std::chrono::nanoseconds VcpuThread::cpu_time() {
+  clockid_t clock{};
+  const std::chrono::nanoseconds ended{cpu_ns_.load()};
+  const bool runs = ended.count() == 0 && thread_.joinable();
+  return runs && ::pthread_getcpuclockid(thread_.native_handle(), &clock) == 0 ? thread_cpu_time(clock)
+                                                                               : ended;
 }
 
 }  // namespace vmm

@@ -55,9 +55,10 @@ class VcpuThread {
   // Where the vCPU is: it is taken out of the guest for a moment. None if it does not answer in time.
   [[nodiscard]] std::optional<kvm::Position> position();
 
+  // Of the thread so far, or in all once it has ended. Whoever starts and stops it.
+  [[nodiscard]] std::chrono::nanoseconds cpu_time();
   // Any thread.
   [[nodiscard]] std::array<uint64_t, kExitKinds> exit_counts() const;
-  [[nodiscard]] std::chrono::nanoseconds cpu_time() const;
   [[nodiscard]] const kvm::Vcpu& vcpu() const { return vcpu_; }
 
  private:
