@@ -261,6 +261,7 @@ void build(CLI::App& app, Parsed& parsed) {
   app.option_defaults()->group("");  // for the build, not for users
   app.add_flag("--print-manual", parsed.print_manual);
   app.add_flag("--print-completion", parsed.print_completion);
+  app.option_defaults()->group("Options");
 
   auto* doctor =
       app.add_subcommand("doctor", "Say what this host can do, and what to do about what it cannot");
