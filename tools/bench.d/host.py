@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import peers
+from inside import Trouble, running
 
 START_LIMIT = 30  # seconds until a monitor must have entered its guest
 
@@ -19,10 +20,6 @@ START_LIMIT = 30  # seconds until a monitor must have entered its guest
 CALL = re.compile(r"^(?:\d+ +)?(\d+\.\d+) (?:<\.\.\. )?(\w+)(?:\(| resumed)(.*)$")
 PHASES = (("KVM_CREATE_VM", "machine"), ("KVM_SET_USER_MEMORY_REGION", "memory"), ("KVM_CREATE_VCPU", "vCPU"),
           ("KVM_RUN", "run"))
-
-
-class Trouble(Exception):
-    """The figure cannot be had, and this is why."""
 
 
 def parse_start(text: str) -> dict[str, float]:
@@ -78,19 +75,21 @@ def start(job: dict, scratch: Path) -> dict:
 
 
 def payload(job: dict, scratch: Path) -> dict:
+    """From exec to the first byte on the console, which this payload writes with its first instructions."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise Trouble("this host has no /dev/kvm that can be used")
-    program = Path(job["path"]).resolve().parent.parent / "payloads/exit_status"
+    program = Path(job["path"]).resolve().parent.parent / "payloads/protected_mode"
     if not program.exists():
         raise Trouble(f"there is no {program}: it is built with vmm")
     receipt = scratch / "receipt.json"
-    done = subprocess.run([job["path"], "--kernel", str(program), "--debug-ports", "--net", "none", "--stats",
-                           str(receipt)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_LIMIT,
-                          check=False)
-    if done.returncode != 43:  # what exit_status asks for
-        raise Trouble(f"the payload ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    with running([job["path"], "--kernel", str(program), "--debug-ports", "--net", "none", "--stats", str(receipt)],
+                 count=False) as monitor:
+        said = monitor.wait_for(b"p", START_LIMIT)  # of "protected mode, paging off"
+        status = monitor.wait_end(START_LIMIT)
+        if status != 33:  # what the payload asks for
+            raise Trouble(f"the payload ended with {status}{monitor.tail()}")
     told = json.loads(receipt.read_text(encoding="utf-8"))
-    return {"ms": told["times_ms"]["first_instruction"],
+    return {"ms": (said - monitor.started) / 1e6,
             "phases": {phase["name"]: phase["ms"] for phase in told.get("phases", [])}}
 
 

@@ -87,6 +87,15 @@ class Running:
                 raise Trouble(f"the monitor ended{self.tail()}")
             self.output += data
 
+    def wait_end(self, seconds: float) -> int:
+        """Until it ends by itself; returns its exit status, negative for a signal."""
+        deadline = time.monotonic() + seconds
+        while not (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):  # end() waits again
+            if time.monotonic() > deadline:
+                raise Trouble(f"it had not ended after {seconds:.0f} s{self.tail()}")
+            time.sleep(0.01)
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
     def tail(self) -> str:
         self.errors.seek(0)
         told = (self.output + b"\n" + self.errors.read()).decode(errors="replace").strip()

@@ -60,8 +60,8 @@ START_ROWS = (
         targets=(Target(0.25, "qemu-microvm"),), phases_are="from exec to the first ioctl for"),
     Row("start-static", "the same of vmm-static", "start", "ms", "ms", ours="vmm-static",
         targets=(Target(0.25, "qemu-microvm"),)),
-    Row("start-payload", "process start → first instruction of a payload, by vmm's own receipt", "start-payload", "ms",
-        "ms", targets=(Target(5),), phases_are="time taken by"),
+    Row("start-payload", "process start → first byte of a payload on the console, seen from outside", "start-payload",
+        "ms", "ms", targets=(Target(5),), phases_are="by vmm's own receipt, time taken by"),
 )
 
 CH = "cloud-hypervisor-elf"
