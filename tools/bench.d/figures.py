@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From samples to verdicts: medians, ratios, targets. No measuring here, so that tests can hold all of it."""
 
+import collections
 import statistics
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ class Figure:
     """What was measured of one subject, or why it was not."""
     samples: list[float] = field(default_factory=list)
     why_not: str = ""
+    lost: list[str] = field(default_factory=list)       # for each run that has no sample: why
+    disturbed: list[str] = field(default_factory=list)  # for each that has one all the same: by what
 
     @property
     def median(self) -> float | None:
@@ -22,6 +25,17 @@ class Figure:
     @property
     def high(self) -> float | None:
         return max(self.samples, default=None)
+
+
+def incidents(samples: list[float], lost: list[str], disturbed: list[str]) -> list[str]:
+    """What befell the runs of a figure that was measured, a line for each reason."""
+    runs = len(samples) + len(lost)
+    return [f"{count} of {runs} {what}: {why}" for what, reasons in (("lost", lost), ("disturbed", disturbed))
+            for why, count in collections.Counter(map(last_line, reasons)).items()]
+
+
+def last_line(text: str) -> str:
+    return next(reversed(text.strip().splitlines()), "")
 
 
 @dataclass(frozen=True)

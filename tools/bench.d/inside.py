@@ -275,10 +275,10 @@ def density(job: dict, scratch: Path) -> dict:
 def undisturbed(job: dict, scratch: Path) -> dict:
     """A boot in the counted lab: once more, thrice at most, if it was idle for longer than boots are."""
     for attempt in range(1, TRIES + 1):
-        result = boot(job, scratch)
+        result = boot(job, scratch) | {"tries": attempt}
         if not job.get("most_idle") or result.get("idle_seconds", 0) <= job["most_idle"]:
-            break
-    return result | {"tries": attempt}
+            return result
+    return result | {"disturbed": f"idle for {result['idle_seconds']:.2f} s, and too long in {TRIES} tries"}
 
 
 KINDS = {"boot": undisturbed, "use": use, "native": native, "reclaim": reclaim, "density": density}

@@ -3,7 +3,7 @@
 
 from html import escape
 
-from figures import show, show_number
+from figures import incidents, show, show_number
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #667085; --line: #d8dde5; --ours: #0b6e4f; --peer: #9aa7b8;
@@ -103,8 +103,12 @@ def section(row: dict) -> str:
     for subject, phases in row.get("phases", {}).items():
         told = ", ".join(f"{name} {show(value, row['unit'])}" for name, value in phases.items())
         parts.append(f'<p class="dim">{escape(subject)}, {escape(row["phases_are"])}: {escape(told)}</p>')
-    absent = [f"{name}: {figure.get('why_not', '')}" for name, figure in row["peers"].items() if not figure["samples"]]
-    parts += [f'<p class="dim">{escape(text)}</p>' for text in absent]
+    told = [f"{name}: {figure.get('why_not', '')}" for name, figure in row["peers"].items() if not figure["samples"]]
+    for name, figure in [(row["subject"], row["ours"]), *row["peers"].items()]:
+        if figure["samples"]:
+            told += [f"{name}: {text}" for text in incidents(figure["samples"], figure.get("lost", []),
+                                                             figure.get("disturbed", []))]
+    parts += [f'<p class="dim">{escape(text)}</p>' for text in told]
     return "\n".join(parts) + "</section>"
 
 
