@@ -190,11 +190,10 @@ def per_unit(before: dict, after: dict, units: float) -> dict[str, float]:
 def use(job: dict, scratch: Path) -> dict:
     """The steps of workloads.py in one guest; each with what it cost a unit (an I/O, a MiB, a round trip)."""
     peer = peers.make(job["peer"], job["path"])
-    folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
     steps = workloads.steps(job["steps"], job["share"])
     script = workloads.script(steps, job["address"], job["server"])
     plain = job["guest"] | {"disks": [*job["guest"]["disks"],
-                                      {"path": disk_file(folder, script), "read_only": False}]}
+                                      {"path": disk_file(Path(job["folder"]), script), "read_only": False}]}
     os.sync()  # what the run before has written would else be written back during this one
     result: dict = {"troubles": {}}
     with running(peer.command(peers.Guest.of(plain), scratch), count=True) as monitor:
@@ -219,8 +218,7 @@ def use(job: dict, scratch: Path) -> dict:
 
 def native(job: dict, scratch: Path) -> dict:
     """The same steps without a guest, on the same file and over loopback: the limit."""
-    folder = Path(os.environ.get("LAB_SCRATCH") or scratch.parent)
-    file = disk_file(folder, b"")
+    file = disk_file(Path(job["folder"]), b"")
     result: dict = {"troubles": {}}
     for step in workloads.steps(job["steps"], job["share"]):
         # A monitor reads and writes the file through this machine's cache; so does fio here, which would else empty it.
@@ -339,6 +337,16 @@ def settle_guest(guest: dict, files: dict[str, list], folder: Path) -> dict:
         "disks": [disk | {"path": copied(disk["path"])} for disk in guest.get("disks", [])]}
 
 
+@contextlib.contextmanager
+def data_folder() -> Iterator[str]:
+    """Where the disk that is measured lies: in a file system that has a disk below, which memory has not."""
+    if "LAB_SCRATCH" in os.environ:
+        yield os.environ["LAB_SCRATCH"]
+    else:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
+            yield folder
+
+
 def prepare(plan: dict) -> None:
     instruments.mount_tracefs()
     for name in plan["taps"]:
@@ -355,12 +363,14 @@ def prepare(plan: dict) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaving no file behind
     plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     prepare(plan)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as shared:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as shared, data_folder() as folder:
         for index, job in enumerate(plan["jobs"]):
             scratch = Path(shared) / str(index)
             scratch.mkdir()
+            job["folder"] = folder
             try:
                 if "guest" in job:
                     job["guest"] = settle_guest(job["guest"], plan["files"], Path(shared))
