@@ -40,16 +40,16 @@ def last_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on our figure: `bound` itself, or as many times the figure of `peer`, or of the first one measured."""
+    """A bound on our figure: `bound` itself, or as many times the figure of `peer`."""
     bound: float
-    peer: str | tuple[str, ...] = ""
+    peer: str = ""
     at_least: bool = False
 
     def text(self, show) -> str:
         sign = "≥" if self.at_least else "≤"
         if not self.peer:
             return f"{sign} {show(self.bound)}"
-        return f"{sign} {self.bound:g} × {self.peer if isinstance(self.peer, str) else self.peer[0]}"
+        return f"{sign} {self.bound:g} × {self.peer}"
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ def judge(target: Target, ours: Figure | None, figures: dict[str, Figure]) -> Ve
         return Verdict(target, why_not="our figure was not measured")
     value: float | None = ours.median
     if target.peer:
-        names = (target.peer,) if isinstance(target.peer, str) else target.peer
-        value = next((found for name in names if (found := ratio(ours, figures.get(name))) is not None), None)
+        value = ratio(ours, figures.get(target.peer))
         if value is None:
-            return Verdict(target, why_not=f"{names[0]} was not measured")
+            return Verdict(target, why_not=f"{target.peer} was not measured")
     assert value is not None
     return Verdict(target, value, value >= target.bound if target.at_least else value <= target.bound)
 

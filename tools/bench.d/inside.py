@@ -222,7 +222,7 @@ def native(job: dict, scratch: Path) -> dict:
     result: dict = {"troubles": {}}
     for step in workloads.steps(job["steps"], job["share"]):
         # A monitor reads and writes the file through this machine's cache; so does fio here, which would else empty it.
-        command = step.step(0).replace("/dev/vdb", file).replace("--direct=1", "--direct=0 --invalidate=0") \
+        command = step.step().replace("/dev/vdb", file).replace("--direct=1", "--direct=0 --invalidate=0") \
             if isinstance(step, workloads.Fio) else step.step("127.0.0.1")
         done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False)
@@ -249,7 +249,7 @@ def reclaim(job: dict, scratch: Path) -> dict:
             raise Trouble(f"the guest has filled {job['mebibytes']} MiB, and its monitor holds {full >> 10}")
         monitor.wait_for(b"@@freed", job["limit"])
         time.sleep(10)
-        return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024), "full_kib": full}
+        return {"returned": 100 * (full - ram()) / (job["mebibytes"] * 1024)}
 
 
 def density(job: dict, scratch: Path) -> dict:

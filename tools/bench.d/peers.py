@@ -40,15 +40,11 @@ class Guest:
 
 
 class Peer:
-    """One monitor. `kind` is its family, `variant` how it is run; `takes` the kernel file it gets."""
+    """One monitor. `variant` is how it is run; `takes` the kernel file it gets."""
     takes = "bzImage"
 
-    def __init__(self, kind: str, variant: str, path: str):
-        self.kind, self.variant, self.path = kind, variant, path
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}-{self.variant}" if self.variant else self.kind
+    def __init__(self, variant: str, path: str):
+        self.variant, self.path = variant, path
 
     def command(self, guest: Guest, scratch: Path) -> list[str]:
         """The command line; its console is standard output. A file that it needs is made in `scratch`."""
@@ -77,8 +73,8 @@ def host_cpu() -> str:
 
 
 class Vmm(Peer):
-    def __init__(self, kind: str, variant: str, path: str):
-        super().__init__(kind, variant, path)
+    def __init__(self, variant: str, path: str):
+        super().__init__(variant, path)
         self.transport = "mmio" if variant == "mmio" else "pci"
 
     def command(self, guest: Guest, scratch: Path) -> list[str]:
@@ -221,7 +217,7 @@ def make(name: str, path: str) -> Peer:
     for kind, (cls, variants) in FAMILIES.items():
         for variant in variants:
             if name == (f"{kind}-{variant}" if variant else kind):
-                return cls(kind, variant, path)
+                return cls(variant, path)
     raise ValueError(f"no such peer: {name}")
 
 

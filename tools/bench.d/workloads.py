@@ -31,7 +31,7 @@ class Fio:
                 f"--ioengine={engine} --iodepth={self.depth} --rw={self.mode} --bs={self.block} "
                 f"--number_ios={self.count} --randrepeat=1 --output-format=terse --terse-version=3")
 
-    def step(self, index: int) -> str:
+    def step(self) -> str:
         # error, then read: KiB, bandwidth, IOPS, ms; write: the same (HOWTO, "Terse output")
         return f"{self.command('/dev/vdb')} | cut -d';' -f5-9,47-50"
 
@@ -121,7 +121,7 @@ def script(wanted: list[Step], address: str, server: str) -> bytes:
     if address:
         lines += ["ip link set lo up", f"ip addr add {address}/24 dev eth0", "ip link set eth0 up", "sleep 1"]
     for step in wanted:
-        command = step.step(0) if isinstance(step, Fio) else step.step(server)
+        command = step.step() if isinstance(step, Fio) else step.step(server)
         lines += [f"echo; echo '@@begin {step.name};'", f"answer=$({command})",
                   f"echo; echo \"@@end {step.name} $answer@@;\""]
     text = ("\n".join([*lines, "sleep 99999"]) + "\n").encode()
