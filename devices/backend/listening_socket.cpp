@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/backend/listening_socket.h"
 
+#include <fcntl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 namespace vmm::backend {
 namespace {
 
-Result<sockaddr_un> address_of(const std::filesystem::path& path, std::string_view what) {
+// Of the path, or of a name beside it.
+Result<sockaddr_un> address_of(const std::filesystem::path& path, std::string_view what,
+                               std::string_view suffix = {}) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  const auto& name = path.native();
-  if (name.empty() || name.size() >= sizeof address.sun_path) {
-    return fail("{} {}: the path has {} bytes, 1 to {} are possible; use a shorter one", what, name,
-                name.size(), sizeof address.sun_path - 1);
+  const auto name = path.native() + std::string{suffix};
+  if (path.empty() || name.size() >= sizeof address.sun_path) {
+    return fail("{} {}: the path has {} bytes, 1 to {} are possible; use a shorter one", what, path.native(),
+                path.native().size(), sizeof address.sun_path - 1 - suffix.size());
   }
   std::memcpy(address.sun_path, name.data(), name.size());
   return address;
@@ -29,12 +38,31 @@ const sockaddr* generic(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
 
-// True if there is a socket at the path and no process behind it.
+// True if there is a socket at the path and no process behind it. One that is bound and does not listen yet
+// refuses as well, but is not at its path by then.
 bool is_left_behind(const sockaddr_un& address) {
   struct stat status{};
   if (::lstat(address.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
   const Fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   return probe && ::connect(probe.get(), generic(address), sizeof address) != 0 && errno == ECONNREFUSED;
+}
+
+// Returns an errno, EEXIST if something is there.
+int move_unless_there(const sockaddr_un& from, const sockaddr_un& to) {
+  if (::renameat2(AT_FDCWD, from.sun_path, AT_FDCWD, to.sun_path, RENAME_NOREPLACE) == 0) return 0;
+  if (::link(from.sun_path, to.sun_path) != 0) return errno;  // where the file system has no such rename: NFS
+  ::unlink(from.sun_path);
+  return 0;
+}
+
+void remove_left_behind(const sockaddr_un& address, const sockaddr_un& aside) {
+  if (!is_left_behind(address) || ::rename(address.sun_path, aside.sun_path) != 0) return;
+  // Another process that saw it too may have been faster, and then this is that one's new socket.
+  if (is_left_behind(aside)) {
+    ::unlink(aside.sun_path);
+  } else {
+    move_unless_there(aside, address);
+  }
 }
 
 Result<Fd> connect(const std::filesystem::path& path, std::string_view what, int flags) {
@@ -50,25 +78,35 @@ Result<Fd> connect(const std::filesystem::path& path, std::string_view what, int
 
 Result<std::unique_ptr<ListeningSocket>> ListeningSocket::create(const std::filesystem::path& path,
                                                                  std::string_view what) {
+  uint32_t lot = 0;
+  ::getrandom(&lot, sizeof lot, GRND_NONBLOCK);  // not the process's number: each container has its own 1
+  VMM_TRY_ASSIGN(const auto aside, address_of(path, what, fmt::format(".{:08x}", lot)));
   VMM_TRY_ASSIGN(const auto address, address_of(path, what));
+  remove_left_behind(address, aside);
+
   Fd listener{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!listener) return fail(errno, "make {} {}", what, path.native());
   // The mode of the descriptor is the mode that bind(2) gives the file: it is never there with a wider one.
   if (::fchmod(listener.get(), 0600) != 0) return fail(errno, "make {} {}", what, path.native());
-  int bound = ::bind(listener.get(), generic(address), sizeof address);
-  if (bound != 0 && errno == EADDRINUSE) {
-    if (!is_left_behind(address)) {
-      return fail("make {} {}: something is there already and in use; choose another path", what,
-                  path.native());
-    }
-    ::unlink(path.c_str());
-    bound = ::bind(listener.get(), generic(address), sizeof address);
-  }
   struct stat status{};
-  if (bound != 0 || ::listen(listener.get(), 4) != 0 || ::lstat(path.c_str(), &status) != 0) {
+  if (::bind(listener.get(), generic(aside), sizeof aside) != 0 || ::lstat(aside.sun_path, &status) != 0) {
     return fail(errno, "make {} {}", what, path.native());
   }
-  return std::unique_ptr<ListeningSocket>{new ListeningSocket{std::move(listener), path, status.st_ino}};
+  std::unique_ptr<ListeningSocket> socket{
+      new ListeningSocket{std::move(listener), aside.sun_path, status.st_ino}};
+  if (::listen(socket->get(), 4) != 0) return fail(errno, "make {} {}", what, path.native());
+  // Only now, so that who finds a socket there that refuses may take it for one left behind.
+  const int error = move_unless_there(aside, address);
+  if (error == EEXIST) {
+    return fail("make {} {}: something is there already and in use; choose another path", what,
+                path.native());
+  }
+  if (error != 0) {
+    return fail("make {} {}: its file system cannot move it there ({}); choose a path on another", what,
+                path.native(), std::strerror(error));
+  }
+  socket->path_ = path;
+  return socket;
 }
 
 ListeningSocket::ListeningSocket(Fd listener, std::filesystem::path path, ino_t inode)

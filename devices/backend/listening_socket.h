@@ -17,6 +17,8 @@ namespace vmm::backend {
 class ListeningSocket {
  public:
   // A socket left behind by a process that is gone is replaced. `what` names it in errors: "console socket".
+  // It is made beside the path (PATH.xxxxxxxx) and moved there when it listens: what is at the path has never
+  // refused a client while its process was there.
   static Result<std::unique_ptr<ListeningSocket>> create(const std::filesystem::path& path,
                                                          std::string_view what);
   ~ListeningSocket();  // removes the socket, unless another's is there by now
@@ -30,7 +32,7 @@ class ListeningSocket {
   ListeningSocket(Fd listener, std::filesystem::path path, ino_t inode);
 
   const Fd listener_;
-  const std::filesystem::path path_;
+  std::filesystem::path path_;  // where it is
   const ino_t inode_;
 };
 
