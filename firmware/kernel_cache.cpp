@@ -193,7 +193,10 @@ std::optional<KernelCache::Entry> KernelCache::find(const InputFile& file, uint6
   if (length > 0) {
     const std::string_view name{target.data(), static_cast<size_t>(length)};
     if (is_entry_name(name)) {
-      if (auto entry = read(std::string{name})) return entry;
+      if (auto entry = read(std::string{name})) {
+        name_ = name;
+        return entry;
+      }
     }
   }
   name_ = digest_name(file, offset, size);

@@ -200,6 +200,20 @@ TEST_F(Cache, DamagedEntriesAreUnpackedAgain) {
   EXPECT_THAT(start(file.path(), make_memory(64))->description, HasSubstr("unpacked here"));
 }
 
+TEST_F(Cache, AnEntryThatItsLinkLeadsToIsMendedToo) {
+  const test::TempFile file{image_of(movable_vmlinux())};
+  settled_ = std::chrono::seconds{-1};
+  ASSERT_TRUE(start(file.path(), make_memory(64)));
+  ASSERT_THAT(start(file.path(), make_memory(64))->description, HasSubstr("from the cache"));
+  ASSERT_EQ(entries("file-").size(), 1U);
+  const auto entry = entries().front();
+  fs::permissions(entry, fs::perms::owner_read | fs::perms::owner_write);
+  std::fstream{entry, std::ios::binary | std::ios::in | std::ios::out}.seekp(-8, std::ios::end)
+      << "\xff\xff\xff\x7f\xff\xff\xff\x7f";  // relocations of what is not in the image
+  EXPECT_THAT(start(file.path(), make_memory(64))->description, HasSubstr("unpacked here"));
+  EXPECT_THAT(start(file.path(), make_memory(64))->description, HasSubstr("from the cache"));
+}
+
 TEST_F(Cache, MutatedEntriesDoNoHarm) {
   const test::TempFile file{image_of(movable_vmlinux())};
   ASSERT_TRUE(start(file.path(), make_memory(64)));
