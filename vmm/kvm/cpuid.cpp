@@ -132,7 +132,7 @@ void set_frequencies(CpuidTable& table, uint32_t tsc_khz) {
 
 }  // namespace
 
-Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model) {
+Result<CpuidTable> apply_cpu_model(CpuidTable table, std::string_view model) {
   std::vector<std::string_view> words;
   for (size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
     end = model.find(',', begin);
@@ -148,17 +148,18 @@ Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model)
       return fail("--cpu: no feature is called \"{}\"; names are as in the flags line of /proc/cpuinfo",
                   word.substr(1));
     }
-    auto* entry = find(supported, feature->function, feature->index);
+    auto* entry = find(table, feature->function, feature->index);
     if (word[0] == '-') {
       if (entry != nullptr) set_bit(entry->*(feature->word), feature->bit, false);
     } else if (entry == nullptr || (entry->*(feature->word) >> feature->bit & 1) == 0) {
       return fail("--cpu: this host's KVM cannot give \"{}\" to a guest", word.substr(1));
     }
   }
-  return supported;
+  return table;
 }
 
-CpuidTable shape_cpuid(CpuidTable table, const CpuidOptions& options) {
+CpuidTable shape_cpuid(CpuidTable supported, const CpuidOptions& options) {
+  auto table = std::move(supported);
   if (auto* features = find(table, 1); features != nullptr) {
     constexpr uint32_t kTscDeadline = 24;
     constexpr uint32_t kHypervisor = 31;

@@ -21,12 +21,13 @@ struct CpuidOptions {
   bool tsc_deadline = true;  // KVM_CAP_TSC_DEADLINE_TIMER
 };
 
-// "host", or "host" with features taken away or put back: "host,-avx512f,+x2apic". Names as /proc/cpuinfo has
-// them. Fails on a name that is not known, and on a feature added that `supported` does not have.
-Result<CpuidTable> apply_cpu_model(CpuidTable supported, std::string_view model);
+// From what KVM supports to the table of this machine; the same for all vCPUs but for what for_vcpu() sets.
+[[nodiscard]] CpuidTable shape_cpuid(CpuidTable supported, const CpuidOptions& options);
 
-// The table of the machine; the same for all vCPUs but for what for_vcpu() sets.
-[[nodiscard]] CpuidTable shape_cpuid(CpuidTable table, const CpuidOptions& options);
+// Last, for the user has the last word: "host", or "host" with features taken away or required, as in
+// "host,-avx512f,+x2apic". Names as /proc/cpuinfo has them. Fails on a name that is not known, and on a
+// feature required that the table does not have.
+Result<CpuidTable> apply_cpu_model(CpuidTable table, std::string_view model);
 
 // The table with `apic_id` in every leaf that tells it.
 [[nodiscard]] CpuidTable for_vcpu(const CpuidTable& table, uint32_t apic_id);

@@ -252,14 +252,15 @@ Result<void> Machine::Parts::create_devices() {
 
 Result<void> Machine::Parts::create_vcpus() {
   VMM_TRY_ASSIGN(auto supported, host.system.supported_cpuid());
-  VMM_TRY_ASSIGN(auto model, kvm::apply_cpu_model(std::move(supported), config.cpu_model));
   kvm::CpuidTable table;
   for (uint32_t index = 0; index < config.cpus; ++index) {
     VMM_TRY_ASSIGN(auto vcpu, vm->create_vcpu(index));
     if (index == 0) {
-      table = kvm::shape_cpuid(model, {.cpus = config.cpus,
-                                       .tsc_khz = vcpu.tsc_khz(),
-                                       .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
+      table = kvm::shape_cpuid(std::move(supported),
+                               {.cpus = config.cpus,
+                                .tsc_khz = vcpu.tsc_khz(),
+                                .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
+      VMM_TRY_ASSIGN(table, kvm::apply_cpu_model(std::move(table), config.cpu_model));
     }
     VMM_TRY(vcpu.set_cpuid(kvm::for_vcpu(table, index)));
     VMM_TRY(vcpu.set_power_on_state());
@@ -402,6 +403,7 @@ void Machine::report(Receipt& receipt) const {
   };
   add_accesses("port", parts.ports);
   add_accesses("mmio", parts.mmio);
+  receipt.marks_dropped += parts.legacy->marker.dropped();
   parts.virtio->report(receipt);
   receipt.interrupts += parts.vm->interrupts();
 

@@ -108,6 +108,16 @@ TEST(CpuModel, TakesFeaturesAway) {
   EXPECT_EQ(at(*table, 1).edx, 0U);
 }
 
+TEST(CpuModel, HasTheLastWord) {
+  const auto machine = shape_cpuid(host_table(), {.cpus = 4, .tsc_khz = 0, .tsc_deadline = true});
+  const auto table = apply_cpu_model(machine, "host,-tsc_deadline_timer,-hypervisor,-ht");
+  ASSERT_TRUE(table) << table.error().message;
+  EXPECT_EQ(at(*table, 1).ecx & (1U << 24 | 1U << 31), 0U);
+  EXPECT_EQ(at(*table, 1).edx & 1U << 28, 0U);
+  EXPECT_TRUE(
+      apply_cpu_model(machine, "host,+tsc_deadline_timer"));  // which no host lists, and the machine has
+}
+
 TEST(CpuModel, AddsOnlyWhatTheHostHas) {
   EXPECT_TRUE(apply_cpu_model(host_table(), "host,+avx2"));
   const auto refused = apply_cpu_model(host_table(), "host,+vmx");
