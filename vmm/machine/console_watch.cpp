@@ -21,9 +21,9 @@ Pattern::~Pattern() {
   delete regex_;
 }
 
-size_t Pattern::match_end(const char* text) const {
+size_t Pattern::match_end(const char* text, bool begins_line) const {
   regmatch_t where{};
-  if (::regexec(regex_, text, 1, &where, 0) != 0) return std::string::npos;
+  if (::regexec(regex_, text, 1, &where, begins_line ? 0 : REG_NOTBOL) != 0) return std::string::npos;
   return static_cast<size_t>(where.rm_eo);
 }
 
@@ -58,8 +58,13 @@ std::vector<Expectation> ConsoleWatch::match() {
   while (next_ < steps_.size()) {
     {
       const std::lock_guard lock{mutex_};
-      const size_t end = steps_[next_].pattern.match_end(text_.c_str() + matched_);
-      if (end == std::string::npos) break;
+      const bool begins_line = matched_ == 0 || text_[matched_ - 1] == '\n';
+      const size_t end = steps_[next_].pattern.match_end(text_.c_str() + matched_, begins_line);
+      if (end == std::string::npos) {
+        matched_ =
+            begin_of_last(kMostLines, std::max(matched_, text_.size() - std::min(text_.size(), kMostBytes)));
+        break;
+      }
       matched_ += end;
     }
     met.push_back(steps_[next_].expectation);
@@ -75,12 +80,17 @@ std::string_view ConsoleWatch::waiting_for() const {
 
 std::string ConsoleWatch::last_lines(size_t count) const {
   const std::lock_guard lock{mutex_};
+  return text_.substr(begin_of_last(count, 0));
+}
+
+// Where the last lines begin, so many or as many as lie behind `least`.
+size_t ConsoleWatch::begin_of_last(size_t count, size_t least) const {
   size_t begin = text_.size();
-  if (begin > 0 && text_.back() == '\n') --begin;  // the end of the last line begins no other
-  for (size_t lines = 0; begin > 0; --begin) {
+  if (begin > least && text_.back() == '\n') --begin;  // the end of the last line begins no other
+  for (size_t lines = 0; begin > least; --begin) {
     if (text_[begin - 1] == '\n' && ++lines == count) break;
   }
-  return text_.substr(begin);
+  return begin;
 }
 
 ConsoleWatch::Clock::time_point ConsoleWatch::last_output() const {

@@ -27,8 +27,8 @@ class Pattern {
   Pattern(Pattern&& other) noexcept : regex_(std::exchange(other.regex_, nullptr)) {}
   Pattern& operator=(Pattern&&) = delete;
   ~Pattern();
-  // Where the first match in `text` ends; npos if there is none.
-  [[nodiscard]] size_t match_end(const char* text) const;
+  // Where the first match in `text` ends; npos if there is none. Whether the text begins a line is for ^.
+  [[nodiscard]] size_t match_end(const char* text, bool begins_line) const;
 
  private:
   explicit Pattern(regex_t* regex) : regex_(regex) {}
@@ -63,17 +63,23 @@ class ConsoleWatch {
 
  private:
   static constexpr size_t kKept = size_t{256} * 1024;
+  // What a match may span. What lies before has been looked at, and is not looked at again for each byte
+  // more.
+  static constexpr size_t kMostLines = 16;
+  static constexpr size_t kMostBytes = size_t{8} * 1024;
   ConsoleWatch(std::vector<Step> steps, std::function<void(std::string_view)> type)
       : steps_(std::move(steps)), type_(std::move(type)) {}
+
+  [[nodiscard]] size_t begin_of_last(size_t count, size_t least) const;  // with mutex_ held
 
   const std::vector<Step> steps_;
   const std::function<void(std::string_view)> type_;
   size_t next_ = 0;  // the main thread's
 
   mutable std::mutex mutex_;
-  std::string text_;                 // guarded by mutex_: the last kKept bytes, without NUL and CR
-  size_t matched_ = 0;               // guarded by mutex_: text_ up to here has been used by a match
-  uint64_t bytes_ = 0;               // guarded by mutex_
+  std::string text_;    // guarded by mutex_: the last kKept bytes, without NUL and CR
+  size_t matched_ = 0;  // guarded by mutex_: nothing that begins before is to be matched any more
+  uint64_t bytes_ = 0;  // guarded by mutex_
   Clock::time_point last_output_{};  // guarded by mutex_
 };
 

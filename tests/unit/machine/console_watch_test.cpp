@@ -53,6 +53,46 @@ TEST(ConsoleWatch, AnchorsAreOfLines) {
   EXPECT_EQ(w.watch->match().size(), 1U);
 }
 
+TEST(ConsoleWatch, AMatchSpansTheLastLines) {
+  Watched w{{{"first\n(.+\n)+last", ""}}};
+  w.say("first\n");
+  for (int i = 0; i < 13; ++i) {
+    w.say("between\n");
+    EXPECT_TRUE(w.watch->match().empty());
+  }
+  w.say("last");
+  EXPECT_EQ(w.watch->match().size(), 1U);
+}
+
+TEST(ConsoleWatch, WhatWasLookedAtLongAgoIsNotLookedAtAgain) {
+  Watched w{{{"first\n(.+\n)+last", ""}}};
+  w.say("first\n");
+  for (int i = 0; i < 40; ++i) {
+    w.say("between\n");
+    EXPECT_TRUE(w.watch->match().empty());
+  }
+  w.say("last");
+  EXPECT_TRUE(w.watch->match().empty());
+}
+
+TEST(ConsoleWatch, AMatchInALineLeavesNoBeginningOfOne) {
+  Watched w{{{"login: ", ""}, {"^root", ""}}};
+  w.say("login: root\n");
+  EXPECT_EQ(w.watch->match().size(), 1U);
+  w.say("root\n");
+  EXPECT_EQ(w.watch->match().size(), 1U);
+}
+
+TEST(ConsoleWatch, ALineWithoutAnEndIsLookedAtInPart) {
+  Watched w{{{"^x+y", ""}, {"xy", ""}}};
+  for (int i = 0; i < 20; ++i) {
+    w.say(std::string(1000, 'x'));
+    EXPECT_TRUE(w.watch->match().empty());
+  }
+  w.say("y\nxy");
+  EXPECT_EQ(w.watch->match().size(), 1U);  // the second line is the first that is seen to begin
+}
+
 TEST(ConsoleWatch, KeepsABoundedTail) {
   Watched w{{{"needle", ""}}};
   const std::string line(1023, 'x');
