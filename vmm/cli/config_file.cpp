@@ -219,8 +219,7 @@ const std::array kKeys = {
     Key{"symbols", [](Reader& r, const Json& v) { return r.path(v, r.config.symbols); }},
     Key{"silence",
         [](Reader& r, const Json& v) -> Result<void> {
-          VMM_TRY_ASSIGN(const auto silence, Reader::seconds(v));
-          r.config.silence = std::chrono::duration_cast<std::chrono::seconds>(silence);
+          VMM_TRY_ASSIGN(r.config.silence, Reader::seconds(v));
           return {};
         }},
     Key{"log",
@@ -252,6 +251,11 @@ Json nets_json(const std::vector<NetConfig>& nets) {
   Json list = Json::array();
   for (const auto& net : nets) list.push_back(format_net(net));
   return list;
+}
+
+Json seconds_json(std::chrono::milliseconds time) {
+  if (time.count() % 1000 == 0) return time.count() / 1000;
+  return static_cast<double>(time.count()) / 1000;
 }
 
 Json expectations_json(const Config& config) {
@@ -330,10 +334,10 @@ std::string write_config(const Config& config) {
   put("id", !config.id.empty(), config.id);
   put("control", !config.control.empty(), config.control.string());
   put("symbols", !config.symbols.empty(), config.symbols.string());
-  put("silence", config.silence != defaults.silence, config.silence.count());
+  put("silence", config.silence != defaults.silence, seconds_json(config.silence));
   put("log", config.log != defaults.log, log_level_name(config.log));
   put("expect", !config.expectations.empty(), expectations_json(config));
-  put("timeout", config.timeout != defaults.timeout, static_cast<double>(config.timeout.count()) / 1000);
+  put("timeout", config.timeout != defaults.timeout, seconds_json(config.timeout));
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

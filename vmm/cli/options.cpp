@@ -184,8 +184,9 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
   app.add_option("--config", parsed.config_file,
                  "Read a JSON file that says all that these options say; they override it")
       ->type_name("FILE");
-  app.add_flag("--print-config", parsed.print_config,
-               "Print the configuration file that equals this command line, and exit");
+  app.add_flag(
+      "--print-config", parsed.print_config,
+      "Print the configuration file that equals this command line, for the current directory, and exit");
   app.add_flag_callback(
       "--no-reboot", [&config] { config.reboot = false; },
       "Exit with code 8 when the guest asks for a reset, instead of restarting");
@@ -212,11 +213,7 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
       into_path(config.symbols));
   add(app, "--silence", "SECONDS",
       "Say where the guest is when its console has been silent for so long before user space; 0: never [30]",
-      [&config](const std::string& value) -> Result<void> {
-        VMM_TRY_ASSIGN(const auto silence, parse_seconds(value));
-        config.silence = std::chrono::duration_cast<std::chrono::seconds>(silence);
-        return {};
-      });
+      into(config.silence, parse_seconds));
   add(app, "--log", "LEVEL", "error, warning, info or debug [warning]",
       [&config](const std::string& value) -> Result<void> {
         const auto level = parse_log_level(value);

@@ -357,12 +357,15 @@ Result<std::chrono::milliseconds> parse_seconds(std::string_view text) {
   const auto fraction = point == text.npos ? std::string_view{} : text.substr(point + 1);
   if (whole.empty() && fraction.empty()) return bad();
   uint64_t milliseconds = 0;
+  bool rest = false;
   if (!whole.empty() && (!parse_whole(whole, milliseconds) || milliseconds > kMost)) return bad();
   for (size_t i = 0; i < std::max<size_t>(fraction.size(), 3); ++i) {
     const char digit = i < fraction.size() ? fraction[i] : '0';
     if (digit < '0' || digit > '9') return bad();
     if (i < 3) milliseconds = milliseconds * 10 + static_cast<uint64_t>(digit - '0');
+    rest = rest || (i >= 3 && digit != '0');
   }
+  if (rest) ++milliseconds;  // upwards: a time that is not 0 must not become 0, which means none
   if (milliseconds > kMost * 1000) return bad();
   return std::chrono::milliseconds{milliseconds};
 }

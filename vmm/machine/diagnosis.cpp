@@ -57,8 +57,8 @@ bool console_is_elsewhere(const Config& config) {
 
 std::vector<std::string> diagnose_silence(const Silence& silence) {
   std::vector<std::string> lines;
-  lines.push_back(
-      fmt::format("no console output for {} s; this is where the guest is:", silence.length.count()));
+  lines.push_back(fmt::format("no console output for {:.3g} s; this is where the guest is:",
+                              static_cast<double>(silence.length.count()) / 1000));
   for (const auto& vcpu : silence.vcpus) lines.push_back("  " + vcpu);
   add_busiest(silence.receipt, lines);
 

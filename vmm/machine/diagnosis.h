@@ -16,7 +16,7 @@ namespace vmm {
 
 struct Silence {
   const Config& config;
-  std::chrono::seconds length;
+  std::chrono::milliseconds length;
   std::string last_lines;          // of the console; empty: it never said a word
   std::vector<std::string> vcpus;  // where each is
   const Receipt& receipt;          // exits and accesses so far

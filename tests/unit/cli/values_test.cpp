@@ -139,7 +139,9 @@ TEST(Values, NumbersAndSeconds) {
   EXPECT_FALSE(parse_number("0x", 0, 100));
   EXPECT_FALSE(parse_number("1 ", 0, 100));
   EXPECT_EQ(parse_seconds("2.5")->count(), 2500);
-  EXPECT_EQ(parse_seconds(".0129")->count(), 12);
+  EXPECT_EQ(parse_seconds(".0129")->count(), 13);
+  EXPECT_EQ(parse_seconds("0.0001")->count(), 1);  // not 0, which is for ever
+  EXPECT_EQ(parse_seconds("0.0000")->count(), 0);
   EXPECT_EQ(parse_seconds("10000000")->count(), 10'000'000'000);
   for (const auto* bad : {"", ".", "-1", "1.-1", "nan", "inf", "1e3", "1s", "1.5.", "10000000.001"})
     EXPECT_FALSE(parse_seconds(bad)) << bad;
