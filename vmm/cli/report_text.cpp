@@ -134,6 +134,7 @@ nlohmann::ordered_json receipt_object(const Receipt& receipt) {
   json["marks"] = Json::array();
   for (const auto& mark : receipt.marks)
     json["marks"].push_back({{"name", mark.name}, {"ms", milliseconds(mark.at)}});
+  json["marks_dropped"] = receipt.marks_dropped;
   json["expectations_met"] = Json::array();
   for (const auto& met : receipt.met) {
     json["expectations_met"].push_back({{"regex", met.pattern}, {"ms", milliseconds(met.at)}});

@@ -59,6 +59,7 @@ struct Receipt {
   Nanoseconds cpu_vmm{};    // of all others
   std::vector<Phase> phases;
   std::vector<Mark> marks;
+  uint64_t marks_dropped = 0;  // beyond what is kept
   std::vector<Met> met;
 
   std::vector<Exits> exits;  // to user space

@@ -30,6 +30,7 @@ Result<std::unique_ptr<Session>> Session::create(const Config& config, Clock::ti
 }
 
 Session::~Session() {
+  if (machine_) machine_->stop();  // its devices stop on the loop
   stop_io();
 }
 
@@ -144,26 +145,23 @@ Result<void> Session::arm_timers() {
 Result<Receipt> Session::run() {
   while (true) {
     // Events come from vCPU threads: they are handled, later, on this one.
-    const Machine::Events events{.ended =
-                                     [this, generation = receipt_.resets](const Outcome& outcome) {
-                                       main_loop_->post([this, generation, outcome] {
-                                         if (generation == receipt_.resets)
-                                           end(outcome);  // else a late word of the machine before this
-                                       });
-                                     },
-                                 .marked =
-                                     [this](uint8_t mark) {
-                                       if (trace_) trace_->instant(mark_name(mark), Clock::now());
-                                       main_loop_->post([this, mark, when = since_begin()] {
-                                         user_space_seen_ |= mark >= kMarkInit;
-                                         receipt_.marks.push_back({mark_name(mark), when});
-                                       });
-                                     },
-                                 .first_run =
-                                     [this] {
-                                       if (!first_run_seen_.exchange(true))
-                                         receipt_.first_instruction = since_begin();
-                                     }};
+    const Machine::Events events{
+        .ended =
+            [this, generation = receipt_.resets](const Outcome& outcome) {
+              main_loop_->post([this, generation, outcome] {
+                if (generation == receipt_.resets)
+                  end(outcome);  // else a late word of the machine before this
+              });
+            },
+        .marked =
+            [this](uint8_t mark) {
+              if (trace_) trace_->instant(mark_name(mark), Clock::now());
+              main_loop_->post([this, mark, when = since_begin()] { note_mark(mark, when); });
+            },
+        .first_run =
+            [this] {
+              if (!first_run_seen_.exchange(true)) receipt_.first_instruction = since_begin();
+            }};
     const Machine::Host host{*system_, *io_loop_, backends_, trace_.get(), symbols_ ? &*symbols_ : nullptr};
     const bool first = receipt_.resets == 0;
     std::vector<Receipt::Phase> phases;
@@ -204,9 +202,7 @@ Result<Receipt> Session::run() {
                                      watch_->waiting_for())};
   }
   receipt_.outcome = std::move(outcome);
-  receipt_.traffic.push_back({"serial", backends_.serial->bytes_in(), backends_.serial->bytes_out()});
-  receipt_.wall = since_begin();
-  receipt_.cpu_vmm = process_cpu_time() - receipt_.cpu_guest;
+  add_session(receipt_);
   return std::move(receipt_);
 }
 
@@ -251,10 +247,29 @@ void Session::handle_console() {
 Receipt Session::receipt_so_far() const {
   auto receipt = receipt_;
   machine_->report(receipt);
-  receipt.traffic.push_back({"serial", backends_.serial->bytes_in(), backends_.serial->bytes_out()});
+  add_session(receipt);
+  return receipt;
+}
+
+// What machines do not know: they come and go with resets.
+void Session::add_session(Receipt& receipt) const {
+  const auto add_console = [&receipt](const char* name, const backend::ObservedConsole& console) {
+    receipt.traffic.push_back({name, console.bytes_in(), console.bytes_out()});
+  };
+  add_console("serial", *backends_.serial);
+  if (backends_.virtio_console) add_console("console", *backends_.virtio_console);
   receipt.wall = since_begin();
   receipt.cpu_vmm = process_cpu_time() - receipt.cpu_guest;
-  return receipt;
+}
+
+void Session::note_mark(uint8_t mark, Receipt::Nanoseconds when) {
+  user_space_seen_ |= mark >= kMarkInit;
+  constexpr size_t kMost = 1024;  // a guest that resets itself for ever makes some each time
+  if (receipt_.marks.size() < kMost) {
+    receipt_.marks.push_back({mark_name(mark), when});
+  } else {
+    ++receipt_.marks_dropped;
+  }
 }
 
 void Session::ask_memory(std::function<void(const MemoryReport&)> done) {
@@ -303,9 +318,9 @@ void Session::handle_silence() {
   }
   Receipt so_far;
   machine_->report(so_far);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(quiet);
+  const auto length = std::chrono::duration_cast<std::chrono::milliseconds>(quiet);
   for (const auto& line :
-       diagnose_silence({config_, seconds, watch_->last_lines(40), machine_->describe_vcpus(), so_far})) {
+       diagnose_silence({config_, length, watch_->last_lines(40), machine_->describe_vcpus(), so_far})) {
     say_(line);
   }
 }

@@ -71,6 +71,8 @@ class Session final : public Controls {
   void handle_silence();
   void handle_memory(const MemoryReport& report);
   void end(Outcome outcome);  // the first one counts
+  void note_mark(uint8_t mark, Receipt::Nanoseconds when);
+  void add_session(Receipt& receipt) const;
 
   [[nodiscard]] Receipt::Nanoseconds since_begin() const { return Clock::now() - begin_; }
 
