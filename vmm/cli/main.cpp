@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <system_error>
 
 #include <fmt/core.h>
 
@@ -129,6 +130,12 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now() - vmm::process_cpu_time();
   try {
     return vmm::cli::main_without_net({argv, static_cast<size_t>(argc)}, begin);
+  } catch (const std::system_error& error) {  // the only one of ours: std::thread's
+    fmt::print(stderr,
+               "vmm: error: start a thread: {}; raise ulimit -u or the pids limit of the container, or give "
+               "fewer --cpus\n",
+               error.code().message());
+    return 1;
   } catch (const std::exception& error) {  // memory ran out, or a bug of ours
     fmt::print(stderr, "vmm: error: {}\n", error.what());
     return 1;
