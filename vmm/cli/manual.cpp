@@ -117,8 +117,8 @@ std::string manual_page(const CLI::App& app) {
   std::string page = fmt::format(".TH VMM 1 \"\" \"vmm {}\" \"User Commands\"\n", VMM_VERSION);
   page += ".SH NAME\nvmm \\- boot a Linux guest on KVM\n";
   page +=
-      ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n.RB [ \\-\\-json ]\n.br\n.B vmm "
-      "ctl\n.I MACHINE COMMAND\n";
+      ".SH SYNOPSIS\n.B vmm\n.B \\-\\-kernel\n.I FILE\n.RI [ OPTION ]...\n.br\n.B vmm doctor\n.RB [ "
+      "\\-\\-json ]\n.br\n.B vmm ctl\n.I MACHINE COMMAND\n";
   page +=
       ".SH DESCRIPTION\n.B vmm\nruns an unmodified guest in a virtual machine: it drives /dev/kvm and gives "
       "the guest\n"
@@ -160,9 +160,8 @@ std::string manual_page(const CLI::App& app) {
     page += fmt::format(".TP\n.B {}\n{}\n.br\n{}\n", troff(words), troff(meaning), troff(request));
   }
   page +=
-      ".PP\nAn answer has a true \\(dqok\\(dq, or a false one and an \\(dqerror\\(dq that says why. A client's "
-      "next "
-      "request\nis looked at when the one before it has been answered.\n";
+      ".PP\nAn answer has a true \\(dqok\\(dq, or a false one and an \\(dqerror\\(dq that says why. A "
+      "client's next request\nis looked at when the one before it has been answered.\n";
   page += ".SH EXIT STATUS\n";
   for (const auto& [code, meaning] : kExitCodes)
     page += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
