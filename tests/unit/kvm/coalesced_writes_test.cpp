@@ -79,10 +79,13 @@ TEST_F(CoalescedWritesTest, NobodyGoesOnBeforeTheyAreMade) {
   }
 }
 
-TEST(CoalescedWrites, WithoutARingThereAreNone) {
-  Bus mmio;
-  CoalescedWrites writes;
+TEST_F(CoalescedWritesTest, WithoutARingThereAreNone) {
+  keep(0x1000, 1, 4);
+  CoalescedWrites without;
+  without.make(mmio);
+  EXPECT_TRUE(recorder.seen.empty());
   writes.make(mmio);
+  EXPECT_EQ(recorder.seen.size(), 1U);
 }
 
 }  // namespace

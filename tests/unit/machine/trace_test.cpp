@@ -88,11 +88,16 @@ TEST(Trace, AFileThatCannotBeMadeIsAnError) {
   EXPECT_NE(trace.error().message.find("/nowhere/at/all"), std::string::npos);
 }
 
-// The run goes on when the disk is full.
+// The run goes on when the disk is full, and that is said once.
 TEST(Trace, AFullDiskEndsTheTraceAlone) {
-  auto trace = Trace::create("/dev/full", Trace::Clock::now());
-  ASSERT_TRUE(trace) << trace.error().message;
-  (*trace)->instant("init", Trace::Clock::now());
+  testing::internal::CaptureStderr();
+  {
+    auto trace = Trace::create("/dev/full", Trace::Clock::now());
+    ASSERT_TRUE(trace) << trace.error().message;
+    (*trace)->instant("init", Trace::Clock::now());
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "vmm: error: trace /dev/full: No space left on device, the rest of the run is not traced\n");
 }
 
 }  // namespace
