@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -65,10 +66,15 @@ void remove_left_behind(const sockaddr_un& address, const sockaddr_un& aside) {
   }
 }
 
-Result<Fd> connect(const std::filesystem::path& path, std::string_view what, int flags) {
+Result<Fd> connect(const std::filesystem::path& path, std::string_view what, int flags,
+                   std::chrono::milliseconds patience) {
   VMM_TRY_ASSIGN(const auto address, address_of(path, what));
   Fd connection{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)};
-  if (!connection || ::connect(connection.get(), generic(address), sizeof address) != 0) {
+  if (!connection) return fail(errno, "connect to {} {}", what, path.native());
+  const timeval time{.tv_sec = patience.count() / 1000, .tv_usec = patience.count() % 1000 * 1000};
+  ::setsockopt(connection.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+  ::setsockopt(connection.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);  // connect(2) heeds it, too
+  if (::connect(connection.get(), generic(address), sizeof address) != 0) {
     return fail(errno, "connect to {} {}", what, path.native());
   }
   return connection;
@@ -123,12 +129,13 @@ Fd ListeningSocket::accept() const {
   return Fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
 }
 
-Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what) {
-  return connect(path, what, 0);
+Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what,
+                             std::chrono::milliseconds patience) {
+  return connect(path, what, 0, patience);
 }
 
 Result<Fd> connect_without_waiting(const std::filesystem::path& path, std::string_view what) {
-  return connect(path, what, SOCK_NONBLOCK);
+  return connect(path, what, SOCK_NONBLOCK, {});
 }
 
 }  // namespace vmm::backend

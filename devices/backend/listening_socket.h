@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string_view>
@@ -36,8 +37,10 @@ class ListeningSocket {
   const ino_t inode_;
 };
 
-// The other side: a connection to the socket at `path`.
-Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what);
+// The other side: a connection to the socket at `path`. It, and then each call on the connection, waits for
+// the listener for `patience` at most, and is EAGAIN after that.
+Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what,
+                             std::chrono::milliseconds patience = std::chrono::seconds{10});
 // The same, non-blocking from the start: fails also where the listener has not accepted others yet and can
 // queue no more.
 Result<Fd> connect_without_waiting(const std::filesystem::path& path, std::string_view what);

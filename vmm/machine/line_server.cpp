@@ -3,7 +3,6 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,29 @@
 #include <utility>
 
 namespace vmm {
+namespace {
+
+// An error's code is EAGAIN where the other side did nothing for as long as `patience`.
+Result<std::string> exchange(const std::filesystem::path& path, std::string_view what,
+                             std::string_view request, std::chrono::milliseconds patience) {
+  VMM_TRY_ASSIGN(const auto socket, backend::connect_to_socket(path, what, patience));
+  const auto sent = ::send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL);
+  if (sent != static_cast<ssize_t>(request.size())) {
+    return fail(sent < 0 ? errno : EAGAIN, "ask {} {}", what, path.native());
+  }
+  std::string answer;
+  while (!answer.ends_with('\n')) {
+    std::array<char, 4096> bytes;
+    const auto count = ::recv(socket.get(), bytes.data(), bytes.size(), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail(errno, "{} {}", what, path.native());
+    if (count == 0) return fail("{} {}: ended without an answer", what, path.native());
+    answer.append(bytes.data(), static_cast<size_t>(count));
+  }
+  return answer;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<LineServer>> LineServer::create(EventLoop& loop, const std::filesystem::path& path,
                                                        std::string_view what, Handler handler) {
@@ -118,27 +140,14 @@ void LineServer::ask(uint64_t id, Client& client, std::string_view request) {
 }
 
 Result<std::string> ask_line_server(const std::filesystem::path& path, std::string_view what,
-                                    std::string request) {
-  VMM_TRY_ASSIGN(const auto socket, backend::connect_to_socket(path, what));
-  constexpr timeval kPatience{.tv_sec = 10, .tv_usec = 0};
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+                                    std::string request, std::chrono::milliseconds patience) {
   request += '\n';
-  if (::send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
-      static_cast<ssize_t>(request.size())) {
-    return fail(errno, "ask {} {}", what, path.string());
+  auto answer = exchange(path, what, request, patience);
+  if (!answer && answer.error().code == EAGAIN) {
+    return fail("{} {}: no answer within {} s; let its process go on if it is stopped, or try again later",
+                what, path.native(), static_cast<double>(patience.count()) / 1000);
   }
-  std::string answer;
-  while (!answer.ends_with('\n')) {
-    std::array<char, 4096> bytes;
-    const auto count = ::recv(socket.get(), bytes.data(), bytes.size(), 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) return fail("{} {}: no answer within 10 s", what, path.string());
-    if (count < 0) return fail(errno, "{} {}", what, path.string());
-    if (count == 0) return fail("{} {}: ended without an answer", what, path.string());
-    answer.append(bytes.data(), static_cast<size_t>(count));
-  }
-  answer.pop_back();
+  if (answer) answer->pop_back();
   return answer;
 }
 

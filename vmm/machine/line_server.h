@@ -5,6 +5,7 @@
 // A client's next request is looked at when its last has been answered and the answer taken.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -67,8 +68,9 @@ class LineServer {
 };
 
 // The other side, for a program that asks one thing: sends `request` to the socket at `path` and returns the
-// answer, without the lines' ends. Fails if there is none within ten seconds.
+// answer, without the lines' ends. Fails if the server does nothing for as long as `patience`.
 Result<std::string> ask_line_server(const std::filesystem::path& path, std::string_view what,
-                                    std::string request);
+                                    std::string request,
+                                    std::chrono::milliseconds patience = std::chrono::seconds{10});
 
 }  // namespace vmm

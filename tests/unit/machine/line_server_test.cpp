@@ -172,5 +172,23 @@ TEST_F(LineServerTest, TheLongestIdleClientMakesRoom) {
   EXPECT_EQ(receive(clients.front(), 3), "y!\n");
 }
 
+TEST_F(LineServerTest, WhoAsksDoesNotWaitForEver) {
+  const auto refusal_of = [this](const std::filesystem::path& path) {
+    const auto answer = ask_line_server(path, "test socket", "later", std::chrono::milliseconds{50});
+    return answer ? *answer : answer.error().message;
+  };
+  EXPECT_NE(refusal_of(path()).find("no answer within 0.05 s"), std::string::npos) << refusal_of(path());
+  // As behind a process that is stopped: nobody is accepted, until no more can queue.
+  const auto stopped = backend::ListeningSocket::create(folder_ / "stopped", "test socket");
+  ASSERT_TRUE(stopped) << stopped.error().message;
+  std::vector<Fd> waiting;
+  while (auto next = backend::connect_without_waiting(folder_ / "stopped", "test socket")) {
+    waiting.push_back(std::move(*next));
+    ASSERT_LT(waiting.size(), 1000U);
+  }
+  const auto refusal = refusal_of(folder_ / "stopped");
+  EXPECT_NE(refusal.find("no answer within 0.05 s"), std::string::npos) << refusal;
+}
+
 }  // namespace
 }  // namespace vmm
