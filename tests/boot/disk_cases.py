@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import MIB, PROMPT, Bench, Skip, case, kernel_complaints, require
-from controls import ctl, told
+from bench import CASES, MIB, PROMPT, Bench, Skip, case, kernel_complaints, require
+from controls import ctl, told, wait_until
 from guest import Failure, Guest
 
 
@@ -131,9 +131,9 @@ def disk_options(bench: Bench) -> None:
 
 FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and xfs
 DROP_EVERYTHING = 2           # neither data nor log is written any more, as when the power fails
-WRITERS = """w() { i=$1; while :; do yes $(printf %08d $i) | head -c 4096 | \
-dd of=/dev/vdb bs=4k seek=$i conv=fsync 2> /dev/null && echo acked $i.; i=$((i+4)); done; }
-"""
+
+FIO_DISK = 128 * MIB
+FIO_BLOCK = 4096
 
 
 @contextlib.contextmanager
@@ -151,11 +151,13 @@ def mortal_store(folder: Path) -> Iterator[Callable[[], None]]:
         raise Skip(f"no file system to cut the power of: {done.stderr.strip()}")
 
     def power_cut() -> None:
+        (folder / "never synced").touch()
         opened = os.open(folder, os.O_RDONLY)
         fcntl.ioctl(opened, FS_IOC_SHUTDOWN, struct.pack("I", DROP_EVERYTHING))
         os.close(opened)
         subprocess.run(["umount", str(folder)], check=True)
         subprocess.run(mount, check=True)
+        require(not (folder / "never synced").exists(), "what was never synced has survived: this was no power cut")
 
     try:
         yield power_cut
@@ -163,29 +165,76 @@ def mortal_store(folder: Path) -> Iterator[Callable[[], None]]:
         subprocess.run(["umount", str(folder)], capture_output=True)
 
 
-@case
-def flushed_survives(bench: Bench) -> None:
-    """vmm is killed, and the host's power cut, in the middle of writes: what the guest was told is flushed is there."""
+# Four jobs, each with four writes on their way, and a flush now and then: while one job waits for its own, the others
+# write. Each block is written once, and says its own place.
+FIO = (f"fio --name=job --filename=/dev/vdb --numjobs=4 --size={FIO_DISK // 4} --offset_increment={FIO_DISK // 4} "
+       f"--rw=randwrite --bs={FIO_BLOCK} --direct=1 --ioengine=libaio --iodepth=4 --fsync=16 "
+       "--verify=pattern --verify_pattern=%o --do_verify=0 --output-format=terse")
+
+# What the guest's block layer is told, for the host to read: each event has a number, and these grow.
+REPORT_REQUESTS = """mount -t tracefs none /sys/kernel/tracing && cd /sys/kernel/tracing && echo counter > trace_clock &&
+echo 'nr_sector == 0' > events/block/block_rq_issue/filter && echo 1 > events/block/block_rq_issue/enable &&
+echo 1 > events/block/block_rq_complete/enable && { cat trace_pipe > /dev/hvc0 & }"""
+REQUEST = re.compile(r" (?P<number>\d+): block_rq_(?P<event>issue|complete): \d+,16 (?P<kind>\w+) .*?"
+                     r"\) (?P<sector>\d+) \+ (?P<count>\d+) \[(?P<last>\S+)\]\r?\n")
+
+
+def promises(report: str) -> tuple[set[int], set[int]]:
+    """Blocks of which the guest was told that they are written, and those of them that are flushed: written when a flush
+    began of which it was told that it is done (virtio 1.2, 5.2.6.2)."""
+    written: set[int] = set()
+    flushed: set[int] = set()
+    begun: list[set[int]] = []  # what each flush under way will have made sure of, oldest first
+    for event in sorted(REQUEST.finditer(report), key=lambda event: int(event["number"])):
+        if event["event"] == "issue":
+            begun.append(set(written))
+            continue
+        require(event["last"] == "0", f"the guest was told of an error: {event[0]}")
+        if event["kind"].startswith("W"):
+            first = int(event["sector"]) * 512 // FIO_BLOCK
+            written.update(range(first, first + int(event["count"]) * 512 // FIO_BLOCK))
+        elif event["kind"].startswith("F") and begun:
+            flushed |= begun.pop(0)
+    return written, flushed
+
+
+def holds(image: Path, blocks: set[int], what: str) -> None:
+    with open(image, "rb") as file:
+        for number in sorted(blocks):
+            file.seek(number * FIO_BLOCK)
+            require(file.read(FIO_BLOCK) == struct.pack("<Q", number * FIO_BLOCK) * (FIO_BLOCK // 8),
+                    f"the guest was told that block {number} is {what}, one of {len(blocks)}, and it is not there")
+
+
+def killed_in_fio(bench: Bench, options: str) -> None:
+    """vmm is killed, then the host's power cut, in the middle of fio. What the guest was told is written is there after
+    the one, and what it was told is flushed after both."""
     store = bench.scratch / "store"
+    report = bench.scratch / "report"
     with mortal_store(store) as power_cut:
         disk = store / "disk.img"
         with open(disk, "wb") as file:
-            file.truncate(128 * MIB)
+            file.truncate(FIO_DISK)
             os.fsync(file.fileno())
-        with bench.tiny("--disk", str(disk)) as guest:
-            guest.expect(PROMPT)
-            guest.send(WRITERS.replace("\\\n", "") + "for i in 0 1 2 3; do w $i & done\n")
-            for _ in range(60):
-                guest.expect(r"acked \d+\.")
+        with bench.stock("--disk", f"{bench.image('debian.ext4')},ro", "--disk", f"{disk}{options}", "--cpus", "2",
+                         "--virtio-console", f"file={report}", "--net", "none", "--append", "init=/bin/sh") as guest:
+            guest.expect("^# ")
+            guest.run("stty -echo; PS1=")
+            guest.run(REPORT_REQUESTS.replace("\n", " "))
+            guest.send(f"{FIO} > /dev/null &\n")
+            wait_until(bench, "300 blocks flushed", lambda: len(promises(report.read_text())[1]) > 300)
             guest.signal(signal.SIGKILL)
             guest.ended(-signal.SIGKILL)
-            acked = [int(number) for number in re.findall(r"acked (\d+)\.", guest.console)]
+        written, flushed = promises(report.read_text())
+        require(len(written) < FIO_DISK // FIO_BLOCK, "fio was done before vmm was killed")
+        holds(disk, written, "written")
         power_cut()
-        with open(disk, "rb") as file:
-            for number in acked:
-                file.seek(number * 4096)
-                require(file.read(4096) == (b"%08d\n" % number * 456)[:4096],
-                        f"block {number} was flushed, one of {len(acked)}, and is not there")
+        holds(disk, flushed, "flushed")
+
+
+for _options in ("", ",direct", ",queues=2,iothread"):
+    CASES[f"killed-in-fio{_options.replace(',', '-').replace('=', '-')}"] = (
+        lambda bench, o=_options: killed_in_fio(bench, o))
 
 
 def login_on_hvc0(path: Path, limit: float) -> None:
