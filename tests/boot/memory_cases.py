@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest memory that goes back to the host, and what `vmm ctl` says and refuses."""
 
+import contextlib
 import hashlib
 import json
 import re
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import CASES, MIB, PROMPT, Bench, case, require
+from bench import CASES, MIB, PROMPT, Bench, Skip, case, require
 from controls import ctl, told, wait_until
 from guest import Guest
 
@@ -72,6 +74,56 @@ def control_memory(bench: Bench) -> None:
         told(bench, path, "quit")
         guest.ended(0)
         require(not Path(path).exists(), "the socket stayed behind")
+
+
+POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+
+
+@contextlib.contextmanager
+def reserved_huge_pages(count: int) -> Iterator[Callable[[], int]]:
+    """So many more in the host's pool; what it yields says how many of the pool nobody has taken or reserved."""
+
+    def value(name: str) -> int:
+        return int((POOL / name).read_text())
+
+    def free() -> int:
+        return value("free_hugepages") - value("resv_hugepages")
+
+    try:
+        before, wanted = value("nr_hugepages"), free() + count
+        (POOL / "nr_hugepages").write_text(str(before + count))
+    except OSError as error:
+        raise Skip(f"no huge pages can be reserved: {error}") from None
+    try:
+        if free() < wanted:
+            raise Skip(f"the host has no memory in one piece for {count} huge pages, but for {value('nr_hugepages')}")
+        yield free
+    finally:
+        (POOL / "nr_hugepages").write_text(str(before))
+
+
+@case
+def huge_pages(bench: Bench) -> None:
+    """Memory from the host's pool: all of it is reserved at the start, the guest keeps it, and it goes back at the end."""
+    path = str(bench.scratch / "control")
+    memory = ["--memory", "256M,hugepages=2M"]
+    with reserved_huge_pages(160) as free:
+        before = free()
+        with bench.tiny(*memory, "--control", path) as guest:
+            guest.expect(PROMPT)
+            require(free() == before - 128, f"{before - free()} pages of the pool are the machine's, and not 128")
+            used = re.search(r"Private_Hugetlb:\s+(\d+) kB", Path(f"/proc/{guest.process.pid}/smaps_rollup").read_text())
+            require(int(used[1]) > 32 << 10, f"the guest has touched only {used[1]} kB of huge pages")
+            done = ctl(bench, path, "memory", "128M")
+            require(done.returncode == 1 and "reserved huge pages, which it keeps" in done.stderr,
+                    f"a balloon in huge pages: {done.returncode}, {done.stderr}")
+            with bench.tiny(*memory) as another:
+                said = another.complaint("nr_hugepages")
+                require(f"take 128 huge pages of 2 MiB for guest memory, of which {before - 128} are free" in said, said)
+                another.ended(1)
+            guest.send("poweroff\n")
+            guest.ended(0)
+        require(free() == before, f"{before - free()} pages did not go back to the pool")
 
 
 @case
