@@ -146,3 +146,20 @@ def net_limit(bench: Bench) -> None:
                         f"{amount} bytes {way} took {seconds:.1f} s at {rate} a second")
             guest.send("poweroff\n")
             guest.ended(0)
+
+
+@case
+def net_frame_limit(bench: Bench) -> None:
+    """As many frames a second as it says, each way, and the rest waits: none is lost."""
+    name = f"vmm-boot-{bench.scratch.name}"
+    rate, count = 20, 120
+    least = (count - rate) / rate  # seconds: one second's worth comes at once
+    with network_namespace(name), on_tap(bench, name, "--net", f"tap=tap0,pps={rate}") as guest:
+        configure_eth0(guest)
+        began = time.monotonic()
+        said = guest.run(f"ping -A -q -c {count} 10.77.0.1")
+        seconds = time.monotonic() - began
+        require(f"{count} packets transmitted, {count} packets received" in said, said)
+        require(0.9 * least < seconds < 6 * least, f"{count} frames each way took {seconds:.1f} s at {rate} a second")
+        guest.send("poweroff\n")
+        guest.ended(0)
