@@ -224,6 +224,7 @@ def refusals(bench: Bench) -> None:
         (["--kernel", kernel, "--net", "tap=a-name-of-16-chr"], ["a-name-of-16-chr"]),
         (["--kernel", kernel, "--memory", "64M", "--initrd", str(bench.image("debian.ext4"))], ["memory"]),
         (["--kernel", kernel, "--console", f"file={bench.scratch}"], [str(bench.scratch), "directory"]),
+        (["--kernel", kernel, "--cpus", "1,pin=1023"], ["pin=1023", "no CPU of this host"]),
         (["--kernel", kernel, "--vsock", "cid=3,path=/" + 96 * "x"], ["96", "_4294967295"]),
     ]
     for arguments, words in refused:
