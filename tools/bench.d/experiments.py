@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import workloads
+from peers import USER_GUEST, USER_HOST
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -93,7 +94,6 @@ def use(images: Images, steps: tuple[workloads.Step, ...], address: str, server:
 
 
 TAP_GUEST, TAP_HOST = "10.77.0.2", "10.77.0.1"
-USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # libslirp's
 REPEATED = ("qemu-microvm", "cloud-hypervisor-bzimage")  # other variants of the same devices
 
 FREES = ("init=/bin/sh -- -c \"mount -t tmpfs -o size=400M none /tmp; dd if=/dev/zero of=/tmp/f bs=1M count=300; "

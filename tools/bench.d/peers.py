@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kvm_host import has_hardware_kvm  # noqa: E402
 
+USER_GUEST, USER_HOST = "10.0.2.15", "10.0.2.2"  # of a network without a tap: libslirp's, and told to who asks
+
 
 @dataclass
 class Disk:
@@ -52,14 +54,17 @@ class Peer:
 
     def lacks(self, guest: Guest) -> str:
         """What this peer does not have of what the guest asks for; empty if nothing."""
-        if guest.user_net:
-            return "has no user-mode network"
-        if guest.vhost:
-            return "no vhost-net that is chosen apart"
         return ""
 
     def kernel(self, guest: Guest) -> str:
         return guest.elf if self.takes == "ELF" else guest.kernel
+
+
+def net_beside_tap(guest: Guest) -> str:
+    """What a peer lacks that has a tap and moves its frames itself."""
+    if guest.user_net:
+        return "has no user-mode network"
+    return "no vhost-net that is chosen apart" if guest.vhost else ""
 
 
 def in_lab() -> bool:
@@ -92,9 +97,6 @@ class Vmm(Peer):
         if guest.tap:
             net = f"tap={guest.tap}" + (",vhost" if guest.vhost else "")
         return [*command, "--net", net]
-
-    def lacks(self, guest: Guest) -> str:
-        return ""
 
 
 class Qemu(Peer):
@@ -130,9 +132,6 @@ class Qemu(Peer):
             command += ["-device", f"virtio-balloon-{bus},free-page-reporting=on"]
         return command
 
-    def lacks(self, guest: Guest) -> str:
-        return ""
-
 
 class Firecracker(Peer):
     takes = "ELF"
@@ -153,6 +152,9 @@ class Firecracker(Peer):
         return [self.path, "--no-api", "--config-file", str(file),
                 *(["--enable-pci"] if self.variant == "pci" else [])]
 
+    def lacks(self, guest: Guest) -> str:
+        return net_beside_tap(guest)
+
 
 class CloudHypervisor(Peer):
     def command(self, guest: Guest, scratch: Path) -> list[str]:
@@ -170,6 +172,9 @@ class CloudHypervisor(Peer):
             command += ["--balloon", "size=0,free_page_reporting=on"]
         return command
 
+    def lacks(self, guest: Guest) -> str:
+        return net_beside_tap(guest)
+
     @property
     def takes(self) -> str:
         return "ELF" if self.variant == "elf" else "bzImage"
@@ -184,8 +189,13 @@ class Crosvm(Peer):
         for disk in guest.disks:
             command += ["--block", f"path={disk.path}" + (",ro=true" if disk.read_only else "")]
         if guest.tap:
-            command += ["--net", f"tap-name={guest.tap}"]
+            command += ["--net", f"tap-name={guest.tap}" + (",vhost-net" if guest.vhost else "")]
+        if guest.balloon:
+            command += ["--balloon-page-reporting"]
         return [*command, guest.kernel]
+
+    def lacks(self, guest: Guest) -> str:
+        return "it is not told here how to do without a tap" if guest.user_net else ""
 
 
 class Kvmtool(Peer):
@@ -196,8 +206,12 @@ class Kvmtool(Peer):
             command += ["--initrd", guest.initrd]
         for disk in guest.disks:
             command += ["--disk", disk.path + (",ro" if disk.read_only else "")]
-        return [*command, "--network", f"mode=tap,tapif={guest.tap}" if guest.tap else "mode=none",
-                *(["--balloon"] if guest.balloon else [])]
+        net = "mode=none"
+        if guest.tap:
+            net = f"mode=tap,tapif={guest.tap}" + (",vhost=1" if guest.vhost else "")
+        elif guest.user_net:
+            net = f"mode=user,guest_ip={USER_GUEST},host_ip={USER_HOST}"
+        return [*command, "--network", net, *(["--balloon"] if guest.balloon else [])]
 
 
 # Name of --peer: the class, and the variants that are run of it.
