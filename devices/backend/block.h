@@ -37,7 +37,8 @@ class BlockChannel {
   // gets 0 or -errno, once, on the loop's thread and never from within submit(). A short transfer is finished
   // or failed here, never reported.
   virtual void submit(const BlockRequest& request, IoCompletion& completion) = 0;
-  // Whoever submitted has no use for it any more: what has not been begun is completed with -ECANCELED, now.
+  // Whoever submitted has no use for it any more: what has not been begun is completed with -ECANCELED now,
+  // and what has may end with it.
   virtual void cancel() {}
 };
 

@@ -251,6 +251,7 @@ Result<std::unique_ptr<BlockChannel>> DiskImage::open_channel(EventLoop& loop) {
       assert(request.offset <= disk_.size() && request.length <= disk_.size() - request.offset);
       operations_.take().start(disk_.fd_for(request), loop_, request, completion);
     }
+    void cancel() override { operations_.cancel(); }
 
    private:
     const DiskImage& disk_;

@@ -14,6 +14,9 @@ namespace vmm::backend {
 namespace {
 
 constexpr size_t kMostBuffers = 1024;  // UIO_MAXIOV: what one readv or writev takes
+// A guest may ask for 4 GiB at once, of memory that it has once. Of what lies in the host's cache, one step
+// is one copy on the loop's thread, and a reset waits for the step that has been begun.
+constexpr size_t kMostBytes = 1 << 20;
 
 // Zeros to write where a range cannot be zeroed otherwise, 1 MiB at a time.
 alignas(4096) constinit const std::array<std::byte, 65536> kZeros{};
@@ -34,6 +37,7 @@ void DiskOperation::start(int fd, EventLoop& loop, const BlockRequest& request, 
   offset_ = request.offset;
   length_ = request.length;
   buffers_ = request.buffers;
+  cancelled_ = false;
   next();
 }
 
@@ -45,7 +49,7 @@ void DiskOperation::next() {
     case Kind::read:
     case Kind::write:
       op.kind = kind_ == Kind::read ? FileOp::Kind::readv : FileOp::Kind::writev;
-      op.buffers = buffers_.first(std::min(buffers_.size(), kMostBuffers));
+      op.buffers = part();
       break;
     case Kind::flush:
       op.kind = FileOp::Kind::fdatasync;
@@ -74,17 +78,33 @@ void DiskOperation::next() {
   loop_->submit(op, *this);
 }
 
+// As many of the buffers as one step takes, or the beginning of the first.
+std::span<const iovec> DiskOperation::part() {
+  size_t count = 0;
+  size_t bytes = 0;
+  const size_t most = std::min(buffers_.size(), kMostBuffers);
+  for (; count < most && buffers_[count].iov_len <= kMostBytes - bytes; ++count)
+    bytes += buffers_[count].iov_len;
+  if (count > 0 || most == 0) return buffers_.first(count);
+  beginning_ = {buffers_.front().iov_base, kMostBytes};
+  return {&beginning_, 1};
+}
+
 void DiskOperation::complete(int32_t result) {
   using Kind = BlockRequest::Kind;
-  if (result == -EINTR || result == -EAGAIN) return next();
+  if (result == -EINTR || result == -EAGAIN) return go_on();
   const bool transfer = kind_ == Kind::read || kind_ == Kind::write ||
                         (kind_ == Kind::write_zeroes && zeroing_ == Zeroing::write);
-  if (result < 0) return falls_back(result) ? next() : finish(result);
+  if (result < 0) return falls_back(result) ? go_on() : finish(result);
   if (!transfer) return finish(0);
   // Nothing moved: the image has been truncated under us.
   if (result == 0 && length_ != 0) return finish(-EIO);
   advance(static_cast<size_t>(result));
-  return length_ == 0 ? finish(0) : next();
+  return length_ == 0 ? finish(0) : go_on();
+}
+
+void DiskOperation::go_on() {
+  return cancelled_ ? finish(-ECANCELED) : next();
 }
 
 bool DiskOperation::falls_back(int32_t error) {
@@ -122,6 +142,10 @@ void DiskOperation::finish(int32_t result) {
 
 DiskOperations::~DiskOperations() {
   assert(idle_.size() == all_.size());
+}
+
+void DiskOperations::cancel() {
+  for (const auto& operation : all_) operation->cancel();
 }
 
 DiskOperation& DiskOperations::take() {

@@ -4,6 +4,7 @@
 // and never on a vCPU's thread, but one request at a time.
 #pragma once
 
+#include <deque>
 #include <unordered_map>
 
 #include "vmm/core/event_loop.h"
@@ -39,7 +40,7 @@ class EpollLoop final : public EventLoop {
   Fd epoll_;
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Watched> watched_;
-  std::vector<Pending> pending_;
+  std::deque<Pending> pending_;
 };
 
 }  // namespace vmm

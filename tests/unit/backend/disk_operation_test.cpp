@@ -139,6 +139,34 @@ TEST_F(DiskOperationTest, MoreBuffersThanTheKernelTakes) {
   EXPECT_EQ(loop_.steps[1].length, 476U);
 }
 
+TEST_F(DiskOperationTest, LongTransfersAreMadeInSteps) {
+  constexpr int32_t kMiB = 1 << 20;
+  std::vector<std::byte> memory(3 << 20);
+  const std::vector<iovec> buffers{
+      {memory.data(), 4096}, {memory.data(), 2 * kMiB + 512}, {memory.data(), 512}};
+  start({.kind = Kind::read, .offset = 512, .length = 2 * kMiB + 5120, .buffers = buffers});
+  EXPECT_EQ(answers({4096, kMiB, 1000, kMiB - 488, 512}), 0);
+  std::vector<std::pair<uint64_t, uint64_t>> steps;
+  for (const auto& step : loop_.steps) steps.emplace_back(step.offset, step.length);
+  const std::vector<std::pair<uint64_t, uint64_t>> expected{
+      {512, 4096}, {4608, kMiB}, {4608 + kMiB, kMiB}, {5608 + kMiB, kMiB - 488}, {5120 + 2 * kMiB, 512}};
+  EXPECT_EQ(steps, expected);
+}
+
+TEST_F(DiskOperationTest, CancelledItEndsAfterItsStep) {
+  const std::vector<iovec> buffers{{data_.data(), 4U << 20}};
+  start({.kind = Kind::write, .length = 4U << 20, .buffers = buffers});
+  operations_.cancel();
+  EXPECT_EQ(answers({1 << 20}), -ECANCELED);
+  outcome_ = {};
+  start({.kind = Kind::write, .length = 4U << 20, .buffers = buffers});  // the operation is used again
+  EXPECT_EQ(answers({1 << 20, 1 << 20, 1 << 20, 1 << 20}), 0);
+  outcome_ = {};
+  start({.kind = Kind::flush});
+  operations_.cancel();
+  EXPECT_EQ(answers({0}), 0);  // its only step was done
+}
+
 TEST_F(DiskOperationTest, DiscardIsAdvice) {
   for (const int32_t unsupported : {-EOPNOTSUPP, -EINVAL, -ENOSYS}) {
     outcome_ = {};
