@@ -42,7 +42,9 @@ class ThrottledBlock::Channel final : public BlockChannel {
   // Those that a request moves.
   static uint64_t bytes_of(const BlockRequest& request) {
     using Kind = BlockRequest::Kind;
-    return request.kind == Kind::read || request.kind == Kind::write ? request.length : 0;
+    const bool moves = request.kind == Kind::read || request.kind == Kind::write ||
+                       request.kind == Kind::write_zeroes;  // which are written where they cannot be left out
+    return moves ? request.length : 0;
   }
 
   void proceed() {

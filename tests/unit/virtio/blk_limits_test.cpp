@@ -66,8 +66,9 @@ TEST(BlkLimitsTest, EveryByteIsCountedAndFlushesAreNot) {
   const iovec buffer{bytes.data(), bytes.size()};
   loop->call([&] {
     channel = throttled.open_channel(*loop).value();
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 4; ++i) {
       channel->submit({.kind = FakeDisk::Kind::read, .length = bytes.size(), .buffers = {&buffer, 1}}, count);
+      channel->submit({.kind = FakeDisk::Kind::write_zeroes, .length = 8 * bytes.size()}, count);
     }
     channel->submit({.kind = FakeDisk::Kind::flush}, count);
   });
