@@ -13,8 +13,11 @@ constexpr uint64_t bit(unsigned number) {
 }
 
 constexpr size_t kNumbersPerTurn = 4096;  // page numbers worked on in a turn of the loop: 16 MiB of memory
-constexpr uint32_t kReportsPerTurn = 4;   // chains, each of less than 4 GiB
-constexpr size_t kMostStatistics = 64;    // entries of one buffer that are looked at
+constexpr uint32_t kReportsPerTurn = 4;   // chains
+// Of a chain. Linux reports up to 32 blocks of 4 MiB at once. What goes beyond stays with the guest: a report
+// is an offer.
+constexpr uint64_t kMostReported = 128ULL << 20;
+constexpr size_t kMostStatistics = 64;  // entries of one buffer that are looked at
 
 // One entry of the statistics (5.5.6.4), as it lies in the buffer.
 constexpr size_t kStatisticSize = sizeof(virtio_balloon_stat);
@@ -172,7 +175,10 @@ void Balloon::discard(uint64_t first, uint64_t pages) {
 // Free page reporting (5.5.6.7): the buffers are the pages, and completing the chain makes them the driver's
 // again.
 void Balloon::report(const Chain& chain) {
+  uint64_t left = kMostReported;
   for (const auto& pages : chain.writable()) {
+    if (pages.size() > left) break;
+    left -= pages.size();
     if (memory_.discard(pages)) reported_ += pages.size();
   }
 }

@@ -150,7 +150,15 @@ TEST_F(BalloonTest, ReportedPagesGoBack) {
   EXPECT_EQ(balloon_.reported(), 2 * kMiB + 3 * kPage);
 }
 
+TEST_F(BalloonTest, OfALongReportTheBeginningGoesBack) {
+  driver_.start();
+  const std::vector<FakeRing::Buffer> same(64, {Gpa{kHigh}, 4 * kMiB, true});
+  driver_.request(kReporting, same);
+  EXPECT_EQ(balloon_.reported(), 128 * kMiB);
+}
+
 // What lies around a buffer that is not whole pages stays; readable buffers say nothing.
+
 TEST_F(BalloonTest, OddReports) {
   driver_.start();
   fill();
