@@ -50,6 +50,8 @@ uint32_t accepted_offloads(uint64_t features) {
   for (const auto& offload : kOffloads) {
     if ((features & offload.guest) != 0) offloads |= offload.backend;
   }
+  // ECN is a property of TCP's segments (5.1.3.1); a tap refuses it alone, and everything with it.
+  if ((offloads & (TUN_F_TSO4 | TUN_F_TSO6)) == 0) offloads &= ~uint32_t{TUN_F_TSO_ECN};
   return offloads;
 }
 

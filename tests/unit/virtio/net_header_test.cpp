@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/net_header.h"
 
+#include <linux/if_tun.h>
+
 #include <gtest/gtest.h>
 
 namespace vmm::virtio {
@@ -87,6 +89,14 @@ TEST(NetHeader, SegmentsNeedChecksumAndSize) {
   header = segmented();
   header.header_length = kFrame + 1;
   EXPECT_FALSE(accepted(header));
+}
+
+TEST(NetHeader, ATapIsAskedOnlyForWhatItTakes) {
+  const uint64_t checksum = net_feature::kGuestChecksum;
+  EXPECT_EQ(accepted_offloads(net_feature::kGuestTso4 | net_feature::kGuestEcn), 0U);
+  EXPECT_EQ(accepted_offloads(checksum | net_feature::kGuestEcn), unsigned{TUN_F_CSUM});
+  EXPECT_EQ(accepted_offloads(checksum | net_feature::kGuestEcn | net_feature::kGuestTso6),
+            unsigned{TUN_F_CSUM | TUN_F_TSO_ECN | TUN_F_TSO6});
 }
 
 TEST(NetHeader, UnknownSegmentation) {
