@@ -16,6 +16,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr unsigned kEntries = 256;
+// As many as disks of a machine of average size have requests in flight: the kernel keeps what does not fit
+// in lists of its own, and Linux before 5.13 takes no more entries then.
+constexpr unsigned kCompletions = 4096;
 
 // What an entry is for. A completion pointer is at least 8-byte aligned, so its low bit is free to mark a
 // watch.
@@ -29,14 +32,20 @@ constexpr uint64_t watch_tag(uint64_t id) {
 Result<std::unique_ptr<EventLoop>> UringLoop::create(EventFd wake) {
   std::unique_ptr<UringLoop> loop{new UringLoop{std::move(wake)}};
   // Completions are not interrupted for: they are seen by a flag, or at the next system call (Linux 5.19).
-  int error =
-      ::io_uring_queue_init(kEntries, &loop->ring_, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
-  if (error == -EINVAL) error = ::io_uring_queue_init(kEntries, &loop->ring_, 0);
+  int error = loop->open(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+  if (error == -EINVAL) error = loop->open(0);
   if (error < 0) {
     loop->ring_.ring_fd = -1;
     return fail(-error, "create an io_uring");
   }
   return loop;
+}
+
+int UringLoop::open(unsigned flags) {
+  io_uring_params parameters{};
+  parameters.flags = flags | IORING_SETUP_CQSIZE;
+  parameters.cq_entries = kCompletions;
+  return ::io_uring_queue_init_params(kEntries, &ring_, &parameters);
 }
 
 UringLoop::~UringLoop() {

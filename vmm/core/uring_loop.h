@@ -41,6 +41,7 @@ class UringLoop final : public EventLoop {
   };
 
   explicit UringLoop(EventFd wake) : EventLoop(std::move(wake)) {}
+  int open(unsigned flags);  // 0 or -errno
   io_uring_sqe* next_entry();
   void arm(uint64_t id, const Watched& watched);
   [[nodiscard]] bool ready();
