@@ -89,7 +89,7 @@ struct OutputStream::State : std::enable_shared_from_this<OutputStream::State> {
 
   void start_watch() {
     const std::lock_guard lock{mutex};
-    if (!waiting) return;
+    if (!waiting || watch) return;  // a second call of wait_for_room() after a reader left: one watch does
     watch = loop.watch(stream.get(), EPOLLOUT, [weak = weak_from_this()](uint32_t) {
       if (const auto self = weak.lock()) self->on_room();
     });
