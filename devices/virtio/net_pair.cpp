@@ -249,9 +249,12 @@ NetPair::Progress NetPair::receive_frame(bool little) {
   const size_t room = lay_out_room(little ? kShort : session_.most_bytes);
   parts_.push_back({spill_.get(), kLongestFrame});
   const int count = backend_.receive(parts_);
-  if (count < 0) {
-    return count == -EAGAIN ? Progress::wait_for_frames : Progress::wait_for_link;
+  if (count == -EAGAIN) return Progress::wait_for_frames;
+  if (count == -EFAULT || count == -EINVAL || count == -EINTR) {  // of this frame, or this call, alone
+    received_.drop();
+    return Progress::more;
   }
+  if (count < 0) return Progress::wait_for_link;
   const auto length = static_cast<size_t>(count);
   receive_throttle_.count(length - std::min(length, kHeader));
   if (length < kHeader + kShortestFrame || (length > room && !session_.negotiated(net_feature::kMergeable))) {
