@@ -14,7 +14,8 @@ std::vector<CommandLineWord> default_command_line(const Config& config) {
   std::vector<CommandLineWord> words{{"console=ttyS0", "messages and the login go to the serial port"}};
   if (config.virtio_console.kind == ConsoleConfig::Kind::stdio) {
     words.push_back({"console=hvc0",
-                     "the virtio console is on the terminal: the login is there, if the kernel has a driver; "
+                     "with --virtio-console stdio, which is the terminal: the login is there, if the kernel "
+                     "has a driver; "
                      "a line is one exit, not one for each byte"});
   }
   if (!config.disks.empty()) {
@@ -40,7 +41,7 @@ std::vector<CommandLineWord> default_command_line(const Config& config) {
   words.push_back(
       {"8250.nr_uarts=1", "there is one serial port: three more are not looked for; spares 18 exits"});
   if (config.transport == Transport::mmio_cmdline) {
-    words.push_back({"pci=off", "there is no PCI, and no ACPI that says so"});
+    words.push_back({"pci=off", "with --transport mmio-cmdline: there is no PCI, and no ACPI that says so"});
   } else {
     words.push_back(
         {"pci=noearly",
