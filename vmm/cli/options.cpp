@@ -195,7 +195,8 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
       "Write every exit to user space with its time to FILE, for ui.perfetto.dev (Chrome trace events)",
       into_path(config.trace));
   add(app, "--kernel-cache", "DIRECTORY|none",
-      "Where unpacked kernels are kept for the next start [$VMM_CACHE/unpacked or ~/.cache/vmm/unpacked]",
+      "Where unpacked kernels are kept for the next start [unpacked in $VMM_CACHE, $XDG_CACHE_HOME/vmm or "
+      "~/.cache/vmm]",
       [&config](const std::string& value) -> Result<void> {
         if (value.empty()) return fail("names no directory");
         config.kernel_cache = value == "none" ? "" : value;
