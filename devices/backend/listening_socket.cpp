@@ -2,6 +2,7 @@
 #include "devices/backend/listening_socket.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -127,6 +128,37 @@ ListeningSocket::~ListeningSocket() {
 
 Fd ListeningSocket::accept() const {
   return Fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+}
+
+Result<std::unique_ptr<Acceptor>> Acceptor::create(EventLoop& loop, const std::filesystem::path& path,
+                                                   std::string_view what, Arrival arrival) {
+  VMM_TRY_ASSIGN(auto socket, ListeningSocket::create(path, what));
+  std::unique_ptr<Acceptor> acceptor{
+      new Acceptor{loop, std::move(socket), fmt::format("{} {}", what, path.native()), std::move(arrival)}};
+  VMM_TRY_ASSIGN(auto pause, Timer::create(loop, [&it = *acceptor] { it.watch(); }));
+  acceptor->pause_ = std::make_unique<Timer>(std::move(pause));
+  acceptor->watch();
+  return acceptor;
+}
+
+Acceptor::Acceptor(EventLoop& loop, std::unique_ptr<ListeningSocket> socket, std::string name,
+                   Arrival arrival)
+    : loop_(loop), socket_(std::move(socket)), name_(std::move(name)), arrival_(std::move(arrival)) {}
+
+void Acceptor::watch() {
+  watch_ = loop_.watch(socket_->get(), EPOLLIN, [this](uint32_t) { handle_arrival(); });
+}
+
+void Acceptor::handle_arrival() {
+  Fd client = socket_->accept();
+  if (client) return arrival_(std::move(client));
+  if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
+  // Most likely this process has no descriptors left, and the client would wake us for ever.
+  if (complaints_.pass()) {
+    log(LogLevel::warning, "{}: take a client: {}, trying again in a second", name_, std::strerror(errno));
+  }
+  watch_.reset();
+  pause_->arm(std::chrono::seconds{1});
 }
 
 Result<Fd> connect_to_socket(const std::filesystem::path& path, std::string_view what,

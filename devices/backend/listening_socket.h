@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A Unix stream socket that waits for clients at a path, for its owner only (mode 0600).
+// Unix stream sockets that wait for clients at a path, for their owner only (mode 0600).
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
+#include "vmm/core/event_loop.h"
 #include "vmm/core/fd.h"
+#include "vmm/core/log.h"
 #include "vmm/core/result.h"
 
 namespace vmm::backend {
@@ -35,6 +39,32 @@ class ListeningSocket {
   const Fd listener_;
   std::filesystem::path path_;  // where it is
   const ino_t inode_;
+};
+
+// Accepts clients on a loop's thread, as they come.
+class Acceptor {
+ public:
+  using Arrival = std::function<void(Fd client)>;  // non-blocking
+
+  // On the loop's thread, or before it runs, as is all else.
+  static Result<std::unique_ptr<Acceptor>> create(EventLoop& loop, const std::filesystem::path& path,
+                                                  std::string_view what, Arrival arrival);
+  Acceptor(const Acceptor&) = delete;
+  Acceptor& operator=(const Acceptor&) = delete;
+  ~Acceptor() = default;
+
+ private:
+  Acceptor(EventLoop& loop, std::unique_ptr<ListeningSocket> socket, std::string name, Arrival arrival);
+  void watch();
+  void handle_arrival();
+
+  EventLoop& loop_;
+  const std::unique_ptr<ListeningSocket> socket_;
+  const std::string name_;
+  const Arrival arrival_;
+  EventLoop::Watch watch_;
+  std::unique_ptr<Timer> pause_;  // made beforehand: it takes a descriptor
+  LogLimit complaints_{8};
 };
 
 // The other side: a connection to the socket at `path`. It, and then each call on the connection, waits for

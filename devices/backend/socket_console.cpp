@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <string_view>
@@ -22,26 +21,20 @@ bool has_gone(int client) {
 Result<std::unique_ptr<SocketConsole>> SocketConsole::create(EventLoop& loop,
                                                              const std::filesystem::path& path) {
   ignore_broken_pipes();
-  VMM_TRY_ASSIGN(auto listener, ListeningSocket::create(path, "console socket"));
-  std::unique_ptr<SocketConsole> console{new SocketConsole{loop, std::move(listener)}};
-  loop.post([weak = std::weak_ptr{console->self_}] {
-    const auto self = weak.lock();
-    if (!self) return;
-    auto& it = **self;
-    it.arrivals_ = it.loop_.watch(it.listener_->get(), EPOLLIN, [&it](uint32_t) { it.handle_arrival(); });
-  });
+  std::unique_ptr<SocketConsole> console{new SocketConsole{loop}};
+  VMM_TRY_ASSIGN(console->acceptor_,
+                 Acceptor::create(loop, path, "console socket", [it = console.get()](Fd client) {
+                   it->handle_arrival(std::move(client));
+                 }));
   return console;
 }
 
-SocketConsole::SocketConsole(EventLoop& loop, std::unique_ptr<ListeningSocket> listener)
+SocketConsole::SocketConsole(EventLoop& loop)
     : loop_(loop),
-      listener_(std::move(listener)),
       output_(loop, OutputStream::Broken::keep_for_next),
       self_(std::make_shared<SocketConsole*>(this)) {}
 
-void SocketConsole::handle_arrival() {
-  Fd client = listener_->accept();
-  if (!client) return;
+void SocketConsole::handle_arrival(Fd client) {
   // A client that left a moment ago may be noticed only now, behind its successor.
   if (input_.is_open() && has_gone(client_)) handle_end();
   if (input_.is_open()) {

@@ -17,7 +17,7 @@ namespace vmm::backend {
 
 class SocketConsole final : public Console {
  public:
-  // To be destroyed on the loop's thread, or when the loop has stopped.
+  // Before the loop runs. To be destroyed on the loop's thread, or when the loop has stopped.
   static Result<std::unique_ptr<SocketConsole>> create(EventLoop& loop, const std::filesystem::path& path);
 
   void write(std::span<const std::byte> bytes) override { output_.write(bytes); }
@@ -28,14 +28,13 @@ class SocketConsole final : public Console {
   [[nodiscard]] uint64_t dropped() const override { return output_.dropped(); }
 
  private:
-  SocketConsole(EventLoop& loop, std::unique_ptr<ListeningSocket> listener);
-  void handle_arrival();
+  explicit SocketConsole(EventLoop& loop);
+  void handle_arrival(Fd client);
   void welcome(Fd client);
   void handle_end();
 
   EventLoop& loop_;
-  const std::unique_ptr<ListeningSocket> listener_;
-  EventLoop::Watch arrivals_;
+  std::unique_ptr<Acceptor> acceptor_;
   OutputStream output_;
   InputSlot input_;
   int client_ = -1;                       // borrowed from input_

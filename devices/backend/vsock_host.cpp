@@ -8,17 +8,16 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
-#include <cstring>
 #include <optional>
 #include <utility>
+
+#include "vmm/core/log.h"
 
 namespace vmm::backend {
 namespace {
 
 constexpr std::string_view kWhat = "vsock socket";
 constexpr size_t kLongestLine = 64;
-constexpr auto kPause = std::chrono::seconds{1};
 
 // "CONNECT N", in small letters or with more space, too: the port.
 std::optional<uint32_t> parse_request(std::string_view line) {
@@ -47,34 +46,16 @@ Result<std::unique_ptr<VsockHost>> VsockHost::create(EventLoop& loop, const std:
         "use a shorter one",
         kWhat, path.native(), length, kLongestPath, kLongestSuffix);
   }
-  VMM_TRY_ASSIGN(auto listener, ListeningSocket::create(path, kWhat));
-  std::unique_ptr<VsockHost> host{new VsockHost{loop, path, std::move(listener)}};
-  VMM_TRY_ASSIGN(auto pause, Timer::create(loop, [&host = *host] { host.watch_arrivals(); }));
-  host->pause_ = std::make_unique<Timer>(std::move(pause));
-  host->watch_arrivals();
+  std::unique_ptr<VsockHost> host{new VsockHost{loop, path}};
+  VMM_TRY_ASSIGN(host->acceptor_, Acceptor::create(loop, path, kWhat, [it = host.get()](Fd socket) {
+                   it->handle_arrival(std::move(socket));
+                 }));
   return host;
 }
 
-VsockHost::VsockHost(EventLoop& loop, std::filesystem::path path, std::unique_ptr<ListeningSocket> listener)
-    : loop_(loop), path_(std::move(path)), listener_(std::move(listener)) {}
+VsockHost::VsockHost(EventLoop& loop, std::filesystem::path path) : loop_(loop), path_(std::move(path)) {}
 
-void VsockHost::watch_arrivals() {
-  arrivals_ = loop_.watch(listener_->get(), EPOLLIN, [this](uint32_t) { handle_arrival(); });
-}
-
-void VsockHost::handle_arrival() {
-  Fd socket = listener_->accept();
-  if (!socket) {
-    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
-    // Most likely this process has no descriptors left, and the client would wake us for ever.
-    if (complaints_.pass()) {
-      log(LogLevel::warning, "{} {}: take a client: {}, trying again in a second", kWhat, path_.native(),
-          std::strerror(errno));
-    }
-    arrivals_.reset();
-    pause_->arm(kPause);
-    return;
-  }
+void VsockHost::handle_arrival(Fd socket) {
   if (waiting_.size() == kMostWaiting) waiting_.erase(waiting_.begin());
   const uint64_t id = next_id_++;
   auto& client = waiting_[id];

@@ -21,7 +21,6 @@
 #include "devices/backend/listening_socket.h"
 #include "devices/backend/unix_stream.h"
 #include "vmm/core/event_loop.h"
-#include "vmm/core/log.h"
 #include "vmm/core/result.h"
 
 namespace vmm::backend {
@@ -58,21 +57,17 @@ class VsockHost {
     EventLoop::Watch watch;
   };
 
-  VsockHost(EventLoop& loop, std::filesystem::path path, std::unique_ptr<ListeningSocket> listener);
-  void watch_arrivals();
-  void handle_arrival();
+  VsockHost(EventLoop& loop, std::filesystem::path path);
+  void handle_arrival(Fd socket);
   void handle_client(uint64_t id);
 
   EventLoop& loop_;
   const std::filesystem::path path_;
-  const std::unique_ptr<ListeningSocket> listener_;
+  std::unique_ptr<Acceptor> acceptor_;
   Arrival arrival_;
   std::map<uint64_t, Client> waiting_;  // in the order in which they came
   std::map<uint64_t, std::unique_ptr<UnixStream>> lingering_;
   uint64_t next_id_ = 0;
-  EventLoop::Watch arrivals_;
-  std::unique_ptr<Timer> pause_;
-  LogLimit complaints_{8};
 };
 
 }  // namespace vmm::backend

@@ -36,20 +36,18 @@ Result<std::string> exchange(const std::filesystem::path& path, std::string_view
 
 Result<std::unique_ptr<LineServer>> LineServer::create(EventLoop& loop, const std::filesystem::path& path,
                                                        std::string_view what, Handler handler) {
-  VMM_TRY_ASSIGN(auto listener, backend::ListeningSocket::create(path, what));
-  return std::unique_ptr<LineServer>{new LineServer{loop, std::move(listener), std::move(handler)}};
+  std::unique_ptr<LineServer> server{new LineServer{loop, std::move(handler)}};
+  VMM_TRY_ASSIGN(server->acceptor_,
+                 backend::Acceptor::create(loop, path, what, [it = server.get()](Fd socket) {
+                   it->handle_arrival(std::move(socket));
+                 }));
+  return server;
 }
 
-LineServer::LineServer(EventLoop& loop, std::unique_ptr<backend::ListeningSocket> listener, Handler handler)
-    : loop_(loop),
-      handler_(std::move(handler)),
-      listener_(std::move(listener)),
-      self_(std::make_shared<LineServer*>(this)),
-      arrivals_(loop.watch(listener_->get(), EPOLLIN, [this](uint32_t) { handle_arrival(); })) {}
+LineServer::LineServer(EventLoop& loop, Handler handler)
+    : loop_(loop), handler_(std::move(handler)), self_(std::make_shared<LineServer*>(this)) {}
 
-void LineServer::handle_arrival() {
-  Fd socket = listener_->accept();
-  if (!socket) return;
+void LineServer::handle_arrival(Fd socket) {
   if (clients_.size() == kMostClients) {
     clients_.erase(std::ranges::min_element(
         clients_, {}, [](const auto& each) { return std::pair{each.second.asking, each.second.used}; }));

@@ -48,8 +48,8 @@ class LineServer {
     uint64_t used = 0;     // when it last asked, by requests_
   };
 
-  LineServer(EventLoop& loop, std::unique_ptr<backend::ListeningSocket> listener, Handler handler);
-  void handle_arrival();
+  LineServer(EventLoop& loop, Handler handler);
+  void handle_arrival(Fd socket);
   void handle_client(uint64_t id, uint32_t events);
   void go_on(uint64_t id);
   bool send(Client& client);
@@ -59,12 +59,11 @@ class LineServer {
 
   EventLoop& loop_;
   const Handler handler_;
-  const std::unique_ptr<backend::ListeningSocket> listener_;
+  std::unique_ptr<backend::Acceptor> acceptor_;
   std::map<uint64_t, Client> clients_;
   uint64_t next_id_ = 0;
   uint64_t requests_ = 0;
   std::shared_ptr<LineServer*> self_;  // tells late answers and posted work whether this is still there
-  EventLoop::Watch arrivals_;
 };
 
 // The other side, for a program that asks one thing: sends `request` to the socket at `path` and returns the

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/backend/running_loop.h"
+#include "tests/unit/without_descriptors.h"
 
 namespace vmm::backend {
 namespace {
@@ -159,6 +160,14 @@ TEST_P(SocketConsoleTest, LongPathsAreNamed) {
   const auto console = SocketConsole::create(*loop_, folder_ / std::string(200, 'x'));
   ASSERT_FALSE(console);
   EXPECT_NE(console.error().message.find("98"), std::string::npos) << console.error().message;
+}
+
+TEST_P(SocketConsoleTest, AClientThatCannotBeTakenWaits) {
+  open();
+  Fd client;
+  EXPECT_LT(work_without_descriptors(*loop_, [&] { client = connect(); }), std::chrono::milliseconds{50});
+  console_->write(bytes_of("at last"));
+  EXPECT_EQ(read(client, 7), "at last");
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, SocketConsoleTest,

@@ -10,6 +10,7 @@
 
 #include "tests/unit/backend/running_loop.h"
 #include "tests/unit/vsock_programs.h"
+#include "tests/unit/without_descriptors.h"
 
 namespace vmm::backend {
 namespace {
@@ -126,6 +127,13 @@ TEST_P(VsockHostTest, SilentClientsAreBounded) {
   EXPECT_TRUE(ends(silent.front()));
   say(silent.back(), "ONNECT 53\n");
   EXPECT_TRUE(arrives(53));
+}
+
+TEST_P(VsockHostTest, AClientThatCannotBeTakenWaits) {
+  Fd client;
+  EXPECT_LT(work_without_descriptors(*loop_, [&] { client = call(folder_.path(), "CONNECT 52\n"); }),
+            std::chrono::milliseconds{50});
+  EXPECT_TRUE(arrives(52));
 }
 
 TEST_P(VsockHostTest, FindsWhoListens) {

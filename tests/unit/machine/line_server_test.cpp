@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/loop_thread.h"
+#include "tests/unit/without_descriptors.h"
 
 namespace vmm {
 namespace {
@@ -170,6 +171,13 @@ TEST_F(LineServerTest, TheLongestIdleClientMakesRoom) {
   EXPECT_EQ(receive(clients[1], 1), "");  // closed
   send(clients.front(), "y\n");
   EXPECT_EQ(receive(clients.front(), 3), "y!\n");
+}
+
+TEST_F(LineServerTest, AClientThatCannotBeTakenWaits) {
+  Fd client;
+  EXPECT_LT(work_without_descriptors(*loop_, [&] { client = connect(); }), std::chrono::milliseconds{50});
+  send(client, "x\n");
+  EXPECT_EQ(receive(client, 3), "x!\n");
 }
 
 TEST_F(LineServerTest, WhoAsksDoesNotWaitForEver) {
