@@ -251,15 +251,15 @@ Result<void> Machine::Parts::create_devices() {
 }
 
 Result<void> Machine::Parts::create_vcpus() {
-  VMM_TRY_ASSIGN(auto supported, host.system.supported_cpuid());
+  VMM_TRY_ASSIGN(const auto supported, host.system.supported_cpuid());
   kvm::CpuidTable table;
   for (uint32_t index = 0; index < config.cpus; ++index) {
     VMM_TRY_ASSIGN(auto vcpu, vm->create_vcpu(index));
     if (index == 0) {
-      table = kvm::shape_cpuid(std::move(supported),
-                               {.cpus = config.cpus,
-                                .tsc_khz = vcpu.tsc_khz(),
-                                .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
+      table =
+          kvm::shape_cpuid(supported, {.cpus = config.cpus,
+                                       .tsc_khz = vcpu.tsc_khz(),
+                                       .tsc_deadline = host.system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0});
       VMM_TRY_ASSIGN(table, kvm::apply_cpu_model(std::move(table), config.cpu_model));
     }
     VMM_TRY(vcpu.set_cpuid(kvm::for_vcpu(table, index)));
