@@ -227,7 +227,7 @@ void add_run_options(CLI::App& app, Parsed& parsed) {
 void add_test_options(CLI::App& app, Parsed& parsed) {
   auto& config = parsed.command.config;
   add(app, "--expect", "REGEX",
-      "End with code 0 once the console has said REGEX (POSIX extended); several, in order",
+      "End with code 0 once the console has said REGEX (POSIX extended, 16 lines at most); several, in order",
       [&](const std::string& value) -> Result<void> {
         clear_once(parsed.cleared_expectations, config.expectations);
         VMM_TRY(Pattern::create(value));
