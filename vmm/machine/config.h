@@ -121,8 +121,8 @@ struct Config {
 
   std::vector<Expectation> expectations;
   std::chrono::milliseconds timeout{0};  // 0: none
-  std::chrono::milliseconds silence{
-      30'000};  // without console output until diagnostics are printed; 0: never
+  // Without console output until diagnostics are printed; 0: never.
+  std::chrono::milliseconds silence{30'000};
 };
 
 // The networks of this configuration: one in user mode where none is given and none is refused.
